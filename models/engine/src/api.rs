@@ -1,0 +1,284 @@
+//! What the engine is asked and what it answers: plain values, no tensors.
+
+use std::{fmt, sync::Arc, time::{Duration, Instant}};
+
+use reelsight_media::{CancelFlag, FrameSource, MediaTime, Timeline};
+use tokio::sync::mpsc;
+
+use crate::{EngineError, session::SessionKv};
+
+/// How the engine is set up; all bounds of its queues are here.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Threads inside each ONNX Runtime session.
+    pub intra_threads: usize,
+    /// Asks that run at the same time; each has one job thread.
+    pub max_active: usize,
+    /// Asks that may wait beyond the active ones; one more is [`EngineError::QueueFull`].
+    pub max_queued: usize,
+    /// Tokens of visual prompt that are prefilled in one run of the decoder graph.
+    pub prefill_chunk: usize,
+    /// Frames per run of the vision graph.
+    pub vision_batch: usize,
+    /// Run decode, preprocess + encode and prefill one after another instead of overlapped (for measurements).
+    pub no_overlap: bool,
+}
+
+/// What a loaded model is and wants.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// Folder name or manifest name, for example `reelsight-tiny`.
+    pub name: String,
+    /// `model_type` of the configuration, for example `smolvlm`.
+    pub family: String,
+    /// `fp32`, `fp16`, `q8`, `q4`...
+    pub precision: String,
+    /// Longest prompt plus answer.
+    pub context_tokens: usize,
+    /// Visual tokens of one frame.
+    pub tokens_per_frame: usize,
+    /// KV-cache bytes of one token over all layers.
+    pub kv_bytes_per_token: usize,
+    /// Bytes of weights.
+    pub weight_bytes: u64,
+    /// sha256 over the folder's files, hex.
+    pub sha256: String,
+    /// Licence as the card states it.
+    pub license: String,
+    /// Frames per second when the caller does not say.
+    pub default_fps: f64,
+    /// Frames when the caller does not say.
+    pub default_max_frames: usize,
+}
+
+/// What the caller asked of sampling; zero means "the model's default".
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SamplingRequest {
+    /// Frames per second.
+    pub fps: f64,
+    /// Hard cap on frames.
+    pub max_frames: usize,
+    /// Hard cap on visual tokens.
+    pub max_visual_tokens: usize,
+    /// Part of the video, in seconds from its start; the end is exclusive.
+    pub range_secs: Option<(f64, f64)>,
+}
+
+/// Why fewer frames are used than were asked for. The names are part of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReducedReason {
+    /// `max_frames` of the request or of the model.
+    MaxFrames,
+    /// `max_visual_tokens` of the request.
+    VisualTokens,
+    /// The model's context length.
+    ContextLength,
+}
+
+impl ReducedReason {
+    /// Stable UPPER_SNAKE_CASE form.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxFrames => "MAX_FRAMES",
+            Self::VisualTokens => "MAX_VISUAL_TOKENS",
+            Self::ContextLength => "CONTEXT_LENGTH",
+        }
+    }
+}
+
+/// Which frames an ask looks at. Pure: made before anything is decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoPlan {
+    /// Indices into the timeline, strictly increasing.
+    pub frames: Vec<u64>,
+    /// Exact time of each of `frames`.
+    pub times: Vec<MediaTime>,
+    /// When each of `frames` stops being shown, in seconds.
+    pub ends_secs: Vec<f64>,
+    /// Duration of the (part of the) video that was sampled, in seconds.
+    pub duration_secs: f64,
+    /// Average frames per second of the video.
+    pub source_fps: f64,
+    /// Frames per second that were really planned.
+    pub effective_fps: f64,
+    /// Visual tokens of all frames.
+    pub visual_tokens: usize,
+    /// Set when the request could not be honoured.
+    pub reduced: Option<ReducedReason>,
+}
+
+/// Decoding parameters of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationOptions {
+    /// Longest answer in tokens; 0 means the model's default.
+    pub max_tokens: usize,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Nucleus; 1 keeps everything.
+    pub top_p: f32,
+    /// Makes sampling repeatable.
+    pub seed: Option<u64>,
+    /// The answer ends before any of these.
+    pub stop: Vec<String>,
+}
+
+impl Default for GenerationOptions {
+    fn default() -> Self {
+        Self { max_tokens: 0, temperature: 0.0, top_p: 1.0, seed: None, stop: Vec::new() }
+    }
+}
+
+/// What the question is about.
+pub enum AskTarget {
+    /// A video that this engine has not seen: planned frames and where they come from.
+    Video {
+        /// Made by [`crate::Engine::plan`].
+        plan: VideoPlan,
+        /// Opens the source on the job's own thread, so that nothing is opened before the ask has left the queue.
+        open: Box<dyn FnOnce(&CancelFlag) -> Result<Box<dyn FrameSource>, reelsight_media::FrameError> + Send>,
+    },
+    /// The state that an earlier ask returned; only the new turn is prefilled.
+    Session(SessionKv),
+}
+
+impl fmt::Debug for AskTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Video { plan, .. } => f.debug_struct("Video").field("frames", &plan.frames.len()).finish_non_exhaustive(),
+            Self::Session(_) => f.write_str("Session"),
+        }
+    }
+}
+
+/// One ask. An empty `question` prepares the session (decode, encode, prefill) without answering.
+#[derive(Debug)]
+pub struct AskJob {
+    /// What the question is about.
+    pub target: AskTarget,
+    /// The question, as the user wrote it.
+    pub question: String,
+    /// Decoding parameters.
+    pub generation: GenerationOptions,
+    /// Score the frames by evidence and cite them.
+    pub citations: bool,
+    /// Return the KV cache in [`AskOutcome::session`].
+    pub keep_session: bool,
+    /// Counts time in the queue. The job ends with [`EngineError::DeadlineExceeded`] when it passes.
+    pub deadline: Option<Instant>,
+    /// Raised by the caller to stop the job at the next step.
+    pub cancel: CancelFlag,
+}
+
+/// What an ask reports while it runs. Ends with `Done`, or with an `Err` item.
+#[derive(Debug, Clone)]
+pub enum EngineEvent {
+    /// Still waiting; 0 is next.
+    Queued {
+        /// Asks ahead of this one.
+        position: usize,
+    },
+    /// Frames that went through the vision encoder.
+    Frames {
+        /// So far.
+        done: usize,
+        /// Of the plan.
+        total: usize,
+    },
+    /// The prompt is being prefilled.
+    Prefill,
+    /// A piece of the answer; never splits a character.
+    Delta(String),
+    /// The end.
+    Done(Box<AskOutcome>),
+}
+
+/// Why generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// End-of-turn token or stop string.
+    Stop,
+    /// `max_tokens` or the context was used up.
+    Length,
+    /// The model says that the video does not show it (the manifest names the answer that says so).
+    NoEvidence,
+}
+
+/// A time range that the answer rests on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvidenceSpan {
+    /// Seconds, from the first cited frame's time.
+    pub start_secs: f64,
+    /// Seconds, to where the last cited frame stops being shown (half way to the next sampled frame at most).
+    pub end_secs: f64,
+    /// Indices (into the video) of the cited frames that the model was shown.
+    pub frames: Vec<u64>,
+    /// Share of the evidence in this span, 0 to 1.
+    pub score: f32,
+}
+
+/// Where the time went. With overlap the stages add up to more than `wall`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StageTimes {
+    /// Waiting for a job thread.
+    pub queue: Duration,
+    /// Blocked in, or spent by, the frame source's own thread.
+    pub decode: Duration,
+    /// Resize and normalise.
+    pub preprocess: Duration,
+    /// Vision encoder.
+    pub encode: Duration,
+    /// Prompt prefill.
+    pub prefill: Duration,
+    /// Token by token.
+    pub generate: Duration,
+    /// Evidence scoring after the answer.
+    pub evidence: Duration,
+    /// From leaving the queue to the first token.
+    pub first_token: Duration,
+    /// From leaving the queue to the end.
+    pub wall: Duration,
+}
+
+/// The result of an ask.
+#[derive(Debug, Clone)]
+pub struct AskOutcome {
+    /// The whole answer.
+    pub answer: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Best first; empty when not asked for, when there was no question, or with [`Finish::NoEvidence`].
+    pub evidence: Vec<EvidenceSpan>,
+    /// Tokens of the whole prompt, cached ones included.
+    pub prompt_tokens: usize,
+    /// Of these: visual ones.
+    pub visual_tokens: usize,
+    /// Of these: taken from the session's KV cache.
+    pub cached_tokens: usize,
+    /// Tokens of the answer.
+    pub completion_tokens: usize,
+    /// Ids of the answer's tokens, end-of-turn included when it was produced.
+    pub token_ids: Vec<u32>,
+    /// Frames that were really shown to the model.
+    pub frames_used: usize,
+    /// Frames that came out damaged or not at all.
+    pub frames_damaged: usize,
+    /// Where the time went.
+    pub times: StageTimes,
+    /// For the next question, when `keep_session` was set.
+    pub session: Option<SessionKv>,
+}
+
+/// A submitted ask. Dropping it cancels the job.
+#[derive(Debug)]
+pub struct AskHandle {
+    /// Bounded; the job waits when nobody reads, and ends when the receiver is dropped.
+    pub events: mpsc::Receiver<Result<EngineEvent, Arc<EngineError>>>,
+    pub(crate) cancel: CancelFlag,
+}
+
+impl Drop for AskHandle {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}

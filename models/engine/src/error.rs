@@ -1,0 +1,65 @@
+//! Everything that can go wrong in an ask, by what the caller should do about it.
+
+use std::time::Duration;
+
+use reelsight_media::FrameError;
+
+/// Why an ask or a load failed. Messages read after "failed to".
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Active and waiting asks are at their limit.
+    #[error("queue full: {limit} asks are running or waiting")]
+    QueueFull {
+        /// `max_active + max_queued`.
+        limit: usize,
+        /// A guess at when a place is free.
+        retry_after: Duration,
+    },
+    /// The prompt does not fit, even with one frame.
+    #[error("prompt of {actual} tokens exceeds the context of {limit}; shorten the question or start a new session")]
+    ContextExceeded {
+        /// Tokens that fit.
+        limit: usize,
+        /// Tokens that were asked for.
+        actual: usize,
+    },
+    /// The request itself is wrong.
+    #[error("{message}")]
+    InvalidInput {
+        /// Path of the field, for example `generation.temperature`.
+        field: &'static str,
+        /// What to do.
+        message: String,
+    },
+    /// The frame source failed.
+    #[error("read frames: {0}")]
+    Frames(#[from] FrameError),
+    /// The caller raised the cancel flag or dropped the handle.
+    #[error("cancelled")]
+    Cancelled,
+    /// The deadline passed.
+    #[error("deadline exceeded")]
+    DeadlineExceeded {
+        /// Whether the job had left the queue.
+        started: bool,
+    },
+    /// The device (or the host) has no memory left for this.
+    #[error("out of memory: {what}")]
+    DeviceMemory {
+        /// What was being allocated.
+        what: String,
+    },
+    /// The model folder cannot be used.
+    #[error("{message}")]
+    Model {
+        /// What is missing or wrong and what to do.
+        message: String,
+    },
+    /// A bug, or ONNX Runtime failed in a way that the caller cannot help.
+    #[error("internal: {message}")]
+    Internal {
+        /// For the log, not for the caller.
+        message: String,
+    },
+}

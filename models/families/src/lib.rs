@@ -1,0 +1,1 @@
+//! One module per model family: tensor names, shapes, prompt layout.

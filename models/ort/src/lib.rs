@@ -1,0 +1,1 @@
+//! ONNX Runtime: library discovery, sessions on their own threads.

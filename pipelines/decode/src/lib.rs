@@ -1,0 +1,1 @@
+//! Probe, packet index and exact frame extraction with FFmpeg.

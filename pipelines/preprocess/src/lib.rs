@@ -1,0 +1,1 @@
+//! Resize and normalise exactly as the reference processors do.

@@ -1,0 +1,1 @@
+//! Which frames to look at: pure functions over a timeline.

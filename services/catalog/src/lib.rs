@@ -1,0 +1,1 @@
+//! Media: uploads, sources to readable files, probe.

@@ -1,0 +1,2 @@
+//! reelsight: the one binary.
+fn main() {}

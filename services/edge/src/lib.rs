@@ -1,0 +1,1 @@
+//! What every endpoint shares: deadline, request id, admission, error to Status.

@@ -1,0 +1,1 @@
+//! HTTP sources under the URL policy.

@@ -1,0 +1,1 @@
+//! Wiring: config to engines to listeners to drain.

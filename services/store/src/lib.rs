@@ -1,0 +1,1 @@
+//! SQLite: media, uploads, idempotency, operations.
