@@ -1,2 +1,44 @@
-//! reelsight: the one binary.
-fn main() {}
+//! `reelsight`: the one binary. Each command is a thin shell over a library crate; see `reelsight help`.
+//!
+//! Exit codes: 0 success, 1 internal failure, 2 wrong usage, 3 the input cannot be used (file, question, model name),
+//! 4 busy or unreachable (trying again may help), 5 something is not installed, 130 interrupted.
+
+mod args;
+mod ask;
+mod client;
+mod doctor;
+mod exit;
+mod frames;
+mod models;
+mod serve;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    init_tracing(&args.log);
+    let json = args.command.wants_json();
+    let result = match args.command {
+        Command::Serve(serve) => serve::run(serve),
+        Command::Ask(ask) => ask::run(ask),
+        Command::Frames(frames) => frames::run(&frames),
+        Command::Models(models) => models::run(&models),
+        Command::Doctor(doctor) => doctor::run(&doctor),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json),
+    }
+}
+
+/// Logs go to standard error, so that standard output holds the answer alone.
+fn init_tracing(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_invalid| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

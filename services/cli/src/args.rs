@@ -1,0 +1,230 @@
+//! The command line, in one place.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
+
+/// Ask a video what is in it; serve the answer over gRPC.
+///
+/// Exit codes: 0 success, 1 internal failure, 2 wrong usage, 3 the input cannot be used, 4 busy or unreachable,
+/// 5 something is not installed, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "reelsight", version)]
+pub(crate) struct Args {
+    /// Log filter, for example `info` or `reelsight_engine=debug`. Logs go to standard error.
+    #[arg(long, global = true, env = "REELSIGHT_LOG", default_value = "warn,ort=error")]
+    pub(crate) log: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve questions about videos over gRPC.
+    Serve(ServeArgs),
+    /// Ask one question about a video file or URL.
+    Ask(AskArgs),
+    /// Get exactly the frames that you name out of a video.
+    Frames(FramesArgs),
+    /// List or check model folders.
+    Models(ModelsArgs),
+    /// Say what is installed, what really loads, and which command fixes what is missing.
+    Doctor(DoctorArgs),
+}
+
+impl Command {
+    /// Whether standard output must hold one JSON document, failures included.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Serve(_) => false,
+            Self::Ask(args) => args.json,
+            Self::Frames(args) => args.json,
+            Self::Models(args) => args.json,
+            Self::Doctor(args) => args.json,
+        }
+    }
+}
+
+/// Where models are found.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ModelArgs {
+    /// Model name under the model roots, or a model folder.
+    #[arg(long, env = "REELSIGHT_MODEL", default_value = "reelsight-tiny")]
+    pub(crate) model: String,
+    /// Folder that holds model folders. Default: `models/zoo` beside the binary or above the current directory.
+    #[arg(long, env = "REELSIGHT_MODEL_ROOT")]
+    pub(crate) model_root: Vec<PathBuf>,
+    /// Threads inside each ONNX Runtime session. Default: half of the cores, because decoding runs beside it.
+    #[arg(long, env = "REELSIGHT_INTRA_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) intra_threads: Option<u16>,
+    /// Run decode, encode and prefill one after another, to measure what the overlap brings.
+    #[arg(long)]
+    pub(crate) no_overlap: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ServeArgs {
+    /// Address of the gRPC API. Without authentication only loopback is accepted.
+    #[arg(long, env = "REELSIGHT_LISTEN", default_value = "127.0.0.1:50051")]
+    pub(crate) listen: SocketAddr,
+    /// Address of the admin API; off by default.
+    #[arg(long, env = "REELSIGHT_ADMIN_LISTEN")]
+    pub(crate) admin_listen: Option<SocketAddr>,
+    /// Uploads, the database and temporary files live here.
+    #[arg(long, env = "REELSIGHT_DATA_DIR", default_value = ".data")]
+    pub(crate) data_dir: PathBuf,
+    /// Read-only folder whose files clients may name in `server_path`; repeat for several. None by default.
+    #[arg(long, env = "REELSIGHT_MEDIA_ROOT")]
+    pub(crate) media_root: Vec<PathBuf>,
+    /// Host name or CIDR that URL sources may reach although its addresses are not global (loopback, private).
+    #[arg(long, env = "REELSIGHT_URL_ALLOW")]
+    pub(crate) url_allow: Vec<String>,
+    /// Asks that run at the same time.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) max_active: u16,
+    /// Asks that wait beyond those; one more is refused with RESOURCE_EXHAUSTED.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) max_queued: u16,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AskArgs {
+    /// Video file, or an http(s) URL.
+    pub(crate) video: String,
+    /// The question, in plain words.
+    pub(crate) question: String,
+    /// Ask a running server, for example `127.0.0.1:50051`; without it the engine runs in this process.
+    #[arg(long)]
+    pub(crate) server: Option<String>,
+    /// Print one JSON document: answer, citations, usage, sampling.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Frames per second to look at; the model's own default otherwise.
+    #[arg(long, value_parser = positive)]
+    pub(crate) fps: Option<f64>,
+    /// At most this many frames.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_frames: Option<u32>,
+    /// Longest answer in tokens.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: Option<u32>,
+    /// 0 is greedy.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Makes sampling repeatable.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Give up after this long, for example `30s`.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<std::time::Duration>,
+    /// A URL's host name or CIDR that may be reached although it is not global (in-process asks only).
+    #[arg(long)]
+    pub(crate) url_allow: Vec<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("rule").required(true).args(["fps", "count"]))]
+pub(crate) struct FramesArgs {
+    /// Video file.
+    pub(crate) video: PathBuf,
+    /// One frame every 1/F seconds of presentation time.
+    #[arg(long, value_parser = positive)]
+    pub(crate) fps: Option<f64>,
+    /// The frames shown at the centres of N equal parts.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: Option<u32>,
+    /// Begin here, in seconds.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) start: f64,
+    /// End before here, in seconds.
+    #[arg(long)]
+    pub(crate) end: Option<f64>,
+    /// Stretch to exactly this size, for example `336x336`.
+    #[arg(long, value_parser = size)]
+    pub(crate) size: Option<(u32, u32)>,
+    /// Print one JSON document: frames with index, pts, time, sha256 of the RGB bytes, file; and statistics.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write PNG files into this folder.
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write rgb24 frames back to back into this file; `-` is standard output.
+    #[arg(long)]
+    pub(crate) raw: Option<PathBuf>,
+    /// Decoder threads.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ModelsArgs {
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+    /// Print one JSON document.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Folder that holds model folders.
+    #[arg(long, global = true, env = "REELSIGHT_MODEL_ROOT")]
+    pub(crate) model_root: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Models that `--model` finds by name.
+    List,
+    /// Verify files and digests, load the graphs and run them once.
+    Check {
+        /// Model name or folder.
+        #[arg(default_value = "reelsight-tiny")]
+        model: String,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DoctorArgs {
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("must be a number above 0".to_owned()),
+    }
+}
+
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let parsed = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    match parsed {
+        Some((w, h)) if (1..=16_384).contains(&w) && (1..=16_384).contains(&h) => Ok((w, h)),
+        _ => Err("must be WIDTHxHEIGHT with sides from 1 to 16384, for example 336x336".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_rates_are_checked_at_the_door() {
+        assert_eq!(size("336x224"), Ok((336, 224)));
+        for bad in ["336", "0x5", "5x", "-1x4", "20000x2", "axb"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        for bad in ["0", "-1", "nan", "inf", "x"] {
+            assert!(positive(bad).is_err(), "{bad}");
+        }
+    }
+}
