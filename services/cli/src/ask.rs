@@ -1,0 +1,250 @@
+//! `reelsight ask`: one question, over the same gRPC path with and without a server.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use indicatif::ProgressBar;
+use reelsight_proto::v1::{
+    AnswerOptions, AskRequest, AskResponse, AskResult, Citation, FinishReason, GenerationConfig, Progress, Sampling,
+    SamplingReport, Stage, Usage, ask_request::Target, ask_response::Event,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    args::AskArgs,
+    client::{self, AskStream, Connection},
+    exit::{Failure, FailureKind},
+    terminal,
+};
+
+pub(crate) fn run(args: AskArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(async {
+        let connection = client::connect(&args).await?;
+        let outcome = tokio::select! {
+            outcome = ask(&connection, &args) => outcome,
+            _interrupt = tokio::signal::ctrl_c() => {
+                Err(Failure::new(FailureKind::Interrupted, "INTERRUPTED", "interrupted"))
+            }
+        };
+        connection.close().await;
+        outcome
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    result
+}
+
+async fn ask(connection: &Connection, args: &AskArgs) -> Result<(), Failure> {
+    let mut stream = connection.ask(request(args), args).await?;
+    let result = follow(&mut stream, args).await?;
+    if args.json {
+        terminal::print_json(&document(&result));
+    }
+    Ok(())
+}
+
+/// The request without its source, which depends on the connection.
+fn request(args: &AskArgs) -> AskRequest {
+    AskRequest {
+        request_id: String::new(),
+        target: None::<Target>,
+        question: args.question.clone(),
+        sampling: Some(Sampling {
+            fps: args.fps.unwrap_or_default(),
+            max_frames: args.max_frames.unwrap_or_default(),
+            ..Sampling::default()
+        }),
+        generation: Some(GenerationConfig {
+            max_tokens: args.max_tokens.unwrap_or_default(),
+            temperature: Some(args.temperature),
+            seed: args.seed,
+            ..GenerationConfig::default()
+        }),
+        options: Some(AnswerOptions { citations: true, ..AnswerOptions::default() }),
+        keep_session: false,
+    }
+}
+
+/// Shows the stream while it runs and returns its result.
+#[expect(clippy::print_stderr, reason = "warnings are for the person")]
+async fn follow(stream: &mut AskStream, args: &AskArgs) -> Result<AskResult, Failure> {
+    let bar = terminal::progress(0, args.json);
+    let mut screen = Screen { bar, streaming: !args.json, started: false };
+    while let Some(response) = stream.next().await {
+        let AskResponse { event: Some(event) } = response? else { continue };
+        match event {
+            Event::Accepted(accepted) => screen.plan(accepted.plan.as_ref()),
+            Event::Progress(progress) => screen.progress(&progress),
+            Event::Delta(delta) => screen.delta(&delta.text)?,
+            Event::Warning(warning) => {
+                screen.bar.suspend(|| eprintln!("warning: {} [{}]", warning.message, warning.reason));
+            }
+            Event::Citation(_) => {}
+            Event::Result(result) => {
+                screen.finish(&result)?;
+                return Ok(result);
+            }
+        }
+    }
+    Err(Failure::new(FailureKind::Unavailable, "STREAM_ENDED", "the server ended the stream without a result; try again"))
+}
+
+/// What a person sees: a bar, then the answer as it comes, then citations and timings.
+struct Screen {
+    bar: ProgressBar,
+    streaming: bool,
+    started: bool,
+}
+
+impl Screen {
+    fn plan(&self, plan: Option<&SamplingReport>) {
+        if let Some(plan) = plan {
+            self.bar.set_length(plan.frames_used.into());
+        }
+    }
+
+    fn progress(&self, progress: &Progress) {
+        if progress.frames_total > 0 {
+            self.bar.set_length(progress.frames_total);
+        }
+        self.bar.set_position(progress.frames_done);
+        self.bar.set_message(stage_name(progress.stage()));
+    }
+
+    fn delta(&mut self, text: &str) -> Result<(), Failure> {
+        if !self.streaming {
+            return Ok(());
+        }
+        self.bar.finish_and_clear();
+        self.started = true;
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    fn finish(&mut self, result: &AskResult) -> Result<(), Failure> {
+        self.bar.finish_and_clear();
+        if !self.streaming {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        if self.started {
+            writeln!(out)?;
+        }
+        for citation in &result.citations {
+            writeln!(out, "  {}", citation_line(citation))?;
+        }
+        if std::io::stdout().is_terminal() || self.streaming {
+            writeln!(out, "  {}", timing_line(result))?;
+        }
+        Ok(())
+    }
+}
+
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Unspecified => "",
+        Stage::Queued => "queued",
+        Stage::Fetching => "fetching",
+        Stage::Probing => "probing",
+        Stage::Decoding => "decoding",
+        Stage::Encoding => "encoding",
+        Stage::Prefill => "reading",
+        Stage::Generating => "answering",
+        Stage::Verifying => "citing",
+    }
+}
+
+fn citation_line(citation: &Citation) -> String {
+    let (start, end) = range_secs(citation);
+    format!(
+        "[{} - {}] score {:.2}, {} frames",
+        reelsight_media::label_from_secs(start),
+        reelsight_media::label_from_secs(end),
+        citation.grounding_score.unwrap_or_default(),
+        citation.frame_ids.len()
+    )
+}
+
+fn timing_line(result: &AskResult) -> String {
+    let usage = result.usage.clone().unwrap_or_default();
+    let millis = |time: Option<prost_types::Duration>| secs(time) * 1000.0;
+    format!(
+        "{} · {} prompt + {} answer tokens · decode {:.0} ms, encode {:.0} ms, prefill {:.0} ms, generate {:.0} ms",
+        usage.model,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        millis(usage.decode_time),
+        millis(usage.encode_time),
+        millis(usage.prefill_time),
+        millis(usage.generate_time),
+    )
+}
+
+fn document(result: &AskResult) -> Value {
+    let finish = FinishReason::try_from(result.finish_reason).unwrap_or_default();
+    json!({
+        "answer": result.answer,
+        "finish_reason": finish.as_str_name().trim_start_matches("FINISH_REASON_"),
+        "citations": result.citations.iter().map(citation_json).collect::<Vec<_>>(),
+        "usage": result.usage.as_ref().map(usage_json),
+        "sampling": result.sampling_report.as_ref().map(sampling_json),
+        "session": (!result.session.is_empty()).then_some(&result.session),
+    })
+}
+
+fn citation_json(citation: &Citation) -> Value {
+    let (start, end) = range_secs(citation);
+    json!({
+        "start_s": start,
+        "end_s": end,
+        "label": citation.label,
+        "frames": citation.frame_ids,
+        "score": citation.grounding_score,
+        "text_start": citation.text_start,
+        "text_end": citation.text_end,
+    })
+}
+
+fn usage_json(usage: &Usage) -> Value {
+    json!({
+        "model": usage.model,
+        "prompt_tokens": usage.prompt_tokens,
+        "visual_tokens": usage.visual_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "queue_s": secs(usage.queue_time),
+        "decode_s": secs(usage.decode_time),
+        "encode_s": secs(usage.encode_time),
+        "prefill_s": secs(usage.prefill_time),
+        "generate_s": secs(usage.generate_time),
+    })
+}
+
+fn sampling_json(report: &SamplingReport) -> Value {
+    json!({
+        "frames_decoded": report.frames_decoded,
+        "frames_used": report.frames_used,
+        "visual_tokens": report.visual_tokens,
+        "effective_fps": report.effective_fps,
+        "media_duration_s": secs(report.media_duration),
+        "reduced_to_fit": report.reduced_to_fit,
+        "reduced_reason": report.reduced_reason,
+    })
+}
+
+fn range_secs(citation: &Citation) -> (f64, f64) {
+    use reelsight_proto::v1::time_range::{End, Start};
+    let range = citation.range.clone().unwrap_or_default();
+    let start = if let Some(Start::StartOffset(offset)) = range.start { secs(Some(offset)) } else { 0.0 };
+    let end = if let Some(End::EndOffset(offset)) = range.end { secs(Some(offset)) } else { start };
+    (start, end)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds of a video")]
+fn secs(time: Option<prost_types::Duration>) -> f64 {
+    time.map_or(0.0, |t| t.seconds as f64 + f64::from(t.nanos) / 1e9)
+}
