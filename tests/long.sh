@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# What takes long. SLICE=1 (CI) keeps each part under 3 minutes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+py=.venv/bin/python
+binary=target/release/reelsight
+if [ -n "${SLICE:-}" ]; then files=250 soak=40; else files=2000 soak=1800; fi
+[ -e .setup/sample.mp4 ] || make --no-print-directory sample
+
+$py tests/fuzz/mutate_media.py --binary $binary --count $files --seconds $((soak * 3))
+$py tests/load/soak.py --binary $binary --video .setup/sample.mp4 --seconds $soak
+[ -n "${SLICE:-}" ] || $py tests/peers/overlap.py --binary $binary
