@@ -1,8 +1,12 @@
 //! What the engine is asked and what it answers: plain values, no tensors.
 
-use std::{fmt, sync::Arc, time::{Duration, Instant}};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use reelsight_media::{CancelFlag, FrameSource, MediaTime, Timeline};
+use reelsight_media::{CancelFlag, FrameSource, MediaTime};
 use tokio::sync::mpsc;
 
 use crate::{EngineError, session::SessionKv};
@@ -125,7 +129,13 @@ pub struct GenerationOptions {
 
 impl Default for GenerationOptions {
     fn default() -> Self {
-        Self { max_tokens: 0, temperature: 0.0, top_p: 1.0, seed: None, stop: Vec::new() }
+        Self {
+            max_tokens: 0,
+            temperature: 0.0,
+            top_p: 1.0,
+            seed: None,
+            stop: Vec::new(),
+        }
     }
 }
 
@@ -136,7 +146,8 @@ pub enum AskTarget {
         /// Made by [`crate::Engine::plan`].
         plan: VideoPlan,
         /// Opens the source on the job's own thread, so that nothing is opened before the ask has left the queue.
-        open: Box<dyn FnOnce(&CancelFlag) -> Result<Box<dyn FrameSource>, reelsight_media::FrameError> + Send>,
+        open:
+            Box<dyn FnOnce(&CancelFlag) -> Result<Box<dyn FrameSource>, reelsight_media::FrameError> + Send>,
     },
     /// The state that an earlier ask returned; only the new turn is prefilled.
     Session(SessionKv),
@@ -145,7 +156,10 @@ pub enum AskTarget {
 impl fmt::Debug for AskTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Video { plan, .. } => f.debug_struct("Video").field("frames", &plan.frames.len()).finish_non_exhaustive(),
+            Self::Video { plan, .. } => f
+                .debug_struct("Video")
+                .field("frames", &plan.frames.len())
+                .finish_non_exhaustive(),
             Self::Session(_) => f.write_str("Session"),
         }
     }

@@ -17,7 +17,9 @@ pub enum EngineError {
         retry_after: Duration,
     },
     /// The prompt does not fit, even with one frame.
-    #[error("prompt of {actual} tokens exceeds the context of {limit}; shorten the question or start a new session")]
+    #[error(
+        "prompt of {actual} tokens exceeds the context of {limit}; shorten the question or start a new session"
+    )]
     ContextExceeded {
         /// Tokens that fit.
         limit: usize,

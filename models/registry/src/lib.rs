@@ -1,1 +1,28 @@
 //! Model folders: layout, manifest, digests.
+//!
+//! Owns: what is in a folder ([`ModelFolder`]), which precision of it to use, what it lacks, what its publisher and
+//! its manifest ([`Manifest`]) say, and its sha256. Reads graphs without their weights ([`GraphSummary`]).
+//! Does not own: running anything. Starts no threads.
+//!
+//! ```no_run
+//! let folder = reelsight_registry::ModelFolder::open("models/zoo/reelsight-tiny".as_ref())?;
+//! println!("{} {} {}", folder.name(), folder.family(), folder.precision());
+//! # Ok::<(), reelsight_registry::RegistryError>(())
+//! ```
+
+mod digest;
+mod error;
+mod folder;
+mod layout;
+mod list;
+mod manifest;
+mod onnx;
+mod wire;
+
+pub use digest::Digest;
+pub use error::RegistryError;
+pub use folder::ModelFolder;
+pub use layout::{Layout, Role};
+pub use list::{Check, CheckReport, ModelSummary, check, list};
+pub use manifest::{MANIFEST_FILE, Manifest};
+pub use onnx::{Dim, ExternalFile, GraphSummary, Port};

@@ -1,0 +1,50 @@
+//! `reelsight.json`: what a model wants from its host. Optional, and so is every field of it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::Deserialize;
+
+use crate::RegistryError;
+
+/// File name of the manifest in a model folder.
+pub const MANIFEST_FILE: &str = "reelsight.json";
+
+/// Policy of one model, beside the files that its publisher made.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Manifest {
+    /// Name to show; the folder's name otherwise.
+    pub name: Option<String>,
+    /// SPDX identifier; the card's front matter otherwise.
+    pub license: Option<String>,
+    /// Precision of all graphs (`fp32`, `fp16`, `q8`, `q4`, ...).
+    pub precision: Option<String>,
+    /// Precision of single graphs by their stem (`vision_encoder`), stronger than `precision`.
+    pub precisions: BTreeMap<String, String>,
+    /// Answers, compared without case and final full stop, that mean "the video does not show it".
+    pub no_evidence: Vec<String>,
+    /// Frames per second when the caller does not say.
+    pub default_fps: Option<f64>,
+    /// Frames when the caller does not say.
+    pub default_max_frames: Option<usize>,
+    /// Answer tokens when the caller does not say.
+    pub default_max_tokens: Option<usize>,
+    /// Longest prompt plus answer, when that is less than the configuration allows.
+    pub context_tokens: Option<usize>,
+}
+
+impl Manifest {
+    /// The manifest of the folder `root`, or the empty one.
+    ///
+    /// # Errors
+    /// [`RegistryError::Corrupt`] when the file is there but is not a manifest.
+    pub fn read(root: &Path) -> Result<Self, RegistryError> {
+        let path = root.join(MANIFEST_FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| RegistryError::corrupt(path, error.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(RegistryError::io(path)(error)),
+        }
+    }
+}
