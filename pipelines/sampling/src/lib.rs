@@ -1,1 +1,9 @@
 //! Which frames to look at: pure functions over a timeline.
+//!
+//! Owns the sampling rules of the product ([`Rule`]). Does not own what a timeline is (`reelsight-media`) or how the
+//! frames are decoded (`reelsight-decode`). Starts no threads.
+
+mod rule;
+mod smolvlm;
+
+pub use rule::{Rule, Sampled, SamplingError, sample};

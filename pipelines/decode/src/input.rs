@@ -1,0 +1,25 @@
+//! Where bytes come from.
+
+use std::{fs::File, path::PathBuf};
+
+/// A seekable source. URLs never get here: FFmpeg opens nothing by itself.
+#[derive(Debug)]
+pub enum Input {
+    /// A file by name, opened afresh for every pass.
+    Path(PathBuf),
+    /// An open file. Its cursor is neither used nor moved, so one file can be read from several threads.
+    File(File),
+}
+
+impl Input {
+    /// Another handle to the same source.
+    ///
+    /// # Errors
+    /// When the system refuses to duplicate a file descriptor.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        match self {
+            Self::Path(path) => Ok(Self::Path(path.clone())),
+            Self::File(file) => file.try_clone().map(Self::File),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What an untrusted source may cost.
+
+/// Bounds that are checked before and while a source is read. `Default` suits files that people upload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodeLimits {
+    /// Size of the file. Default 64 GiB.
+    pub max_bytes: u64,
+    /// Length of the presentation. Default 24 hours.
+    pub max_duration_secs: f64,
+    /// Pixels per row, as stored. Default 16384.
+    pub max_width: u32,
+    /// Rows, as stored. Default 16384.
+    pub max_height: u32,
+    /// Pixels per picture, as stored. Default 64 million (8K has 33 million).
+    pub max_pixels: u64,
+    /// Tracks of any kind. Default 64.
+    pub max_tracks: usize,
+    /// Video frames that the index may hold. Default 10 million (24 hours at 115 fps).
+    pub max_frames: usize,
+}
+
+impl Default for DecodeLimits {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 << 30,
+            max_duration_secs: 24.0 * 3600.0,
+            max_width: 16_384,
+            max_height: 16_384,
+            max_pixels: 64_000_000,
+            max_tracks: 64,
+            max_frames: 10_000_000,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The rules and the one function that applies them.
+
+use reelsight_media::Timeline;
+
+/// How frames are chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Samples at first time stamp + k / fps, below the end.
+    Fps(f64),
+    /// The centres of N equal parts of [first time stamp, end).
+    Count(usize),
+    /// What the SmolVLM family's processor does.
+    SmolVlm {
+        /// Frames per second aimed at.
+        fps: f64,
+        /// Most frames.
+        max_frames: usize,
+    },
+}
+
+/// The chosen frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sampled {
+    /// Indices into the timeline, strictly increasing, never empty.
+    pub frames: Vec<u64>,
+    /// Samples that fell on a frame that was chosen already.
+    pub duplicates: usize,
+}
+
+/// A rule or range that cannot be applied.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SamplingError {
+    /// Frames per second must be a positive, finite number.
+    #[error("{fps} frames per second: give a positive number")]
+    InvalidFps {
+        /// What was given.
+        fps: f64,
+    },
+    /// At least one frame must be asked for.
+    #[error("0 frames: ask for at least one")]
+    InvalidCount,
+    /// The range is empty, reversed or not a number.
+    #[error("the range from {start_secs} s to {end_secs} s is empty: the end must come after the start")]
+    InvalidRange {
+        /// Start given.
+        start_secs: f64,
+        /// End given.
+        end_secs: f64,
+    },
+    /// The range holds no part of the presentation.
+    #[error(
+        "the range from {start_secs} s to {end_secs} s lies outside the video, which ends at {video_end_secs} s"
+    )]
+    OutsideVideo {
+        /// Start given.
+        start_secs: f64,
+        /// End given.
+        end_secs: f64,
+        /// Where the video ends.
+        video_end_secs: f64,
+    },
+}
+
+/// Applies `rule` to `timeline`, or to the part of it that is shown in `range_secs` (start, end).
+///
+/// # Units
+/// Seconds on the timeline's clock, where 0 is what a player shows first. A frame belongs to the range when its time
+/// lies in it; a range shorter than a frame takes the frame that is shown at its start.
+///
+/// # Errors
+/// [`SamplingError`] when the rule or the range makes no sense for this video.
+pub fn sample(
+    timeline: &Timeline,
+    rule: &Rule,
+    range_secs: Option<(f64, f64)>,
+) -> Result<Sampled, SamplingError> {
+    let part = Part::new(timeline, range_secs)?;
+    let mut wanted: Vec<usize> = match *rule {
+        Rule::Fps(fps) => part.every(fps)?,
+        Rule::Count(count) => part.centres(count)?,
+        Rule::SmolVlm { fps, max_frames } => part.smolvlm(fps, max_frames)?,
+    };
+    let samples = wanted.len();
+    wanted.dedup();
+    Ok(Sampled {
+        duplicates: samples - wanted.len(),
+        frames: wanted.into_iter().map(|frame| frame as u64).collect(),
+    })
+}
+
+/// The part of a timeline that a range selects: a run of frames and the seconds between which samples fall.
+struct Part<'a> {
+    timeline: &'a Timeline,
+    first: usize,
+    last: usize,
+    start_secs: f64,
+    end_secs: f64,
+}
+
+impl<'a> Part<'a> {
+    fn new(timeline: &'a Timeline, range_secs: Option<(f64, f64)>) -> Result<Self, SamplingError> {
+        let video_start_secs = timeline.base().secs(timeline.start());
+        let video_end_secs = timeline.base().secs(timeline.end());
+        let Some((start_secs, end_secs)) = range_secs else {
+            let last = timeline.len() - 1;
+            return Ok(Self {
+                timeline,
+                first: 0,
+                last,
+                start_secs: video_start_secs,
+                end_secs: video_end_secs,
+            });
+        };
+        if start_secs.is_nan() || end_secs.is_nan() || end_secs <= start_secs {
+            return Err(SamplingError::InvalidRange { start_secs, end_secs });
+        }
+        if start_secs >= video_end_secs.max(video_start_secs + f64::EPSILON) || end_secs <= video_start_secs {
+            return Err(SamplingError::OutsideVideo {
+                start_secs,
+                end_secs,
+                video_end_secs,
+            });
+        }
+        let (start_secs, end_secs) = (start_secs.max(video_start_secs), end_secs.min(video_end_secs));
+        let shown = timeline.index_at_secs(start_secs);
+        let begins_earlier = timeline.base().secs(timeline.all_pts()[shown]) < start_secs - 1e-9;
+        let last = timeline.index_at_secs(end_secs);
+        let ends_later = timeline.base().secs(timeline.all_pts()[last]) >= end_secs - 1e-9;
+        let last = if ends_later {
+            last.saturating_sub(1).max(shown)
+        } else {
+            last
+        };
+        let first = if begins_earlier && shown < last {
+            shown + 1
+        } else {
+            shown
+        };
+        Ok(Self {
+            timeline,
+            first,
+            last,
+            start_secs,
+            end_secs,
+        })
+    }
+
+    /// The frame shown at `secs`, kept inside the part.
+    fn shown_at(&self, secs: f64) -> usize {
+        self.timeline.index_at_secs(secs)
+    }
+
+    fn every(&self, fps: f64) -> Result<Vec<usize>, SamplingError> {
+        if !(fps.is_finite() && fps > 0.0) {
+            return Err(SamplingError::InvalidFps { fps });
+        }
+        let times = (0_u64..).map(|k| self.start_secs + k as f64 / fps);
+        let mut frames: Vec<usize> = times
+            .take_while(|&secs| secs < self.end_secs - 1e-9)
+            .map(|secs| self.shown_at(secs))
+            .collect();
+        if frames.is_empty() {
+            frames.push(self.first);
+        }
+        Ok(frames)
+    }
+
+    fn centres(&self, count: usize) -> Result<Vec<usize>, SamplingError> {
+        if count == 0 {
+            return Err(SamplingError::InvalidCount);
+        }
+        let part_secs = (self.end_secs - self.start_secs) / count as f64;
+        Ok((0..count)
+            .map(|k| self.shown_at(self.start_secs + (k as f64 + 0.5) * part_secs))
+            .collect())
+    }
+
+    /// # Source
+    /// `SmolVLMVideoProcessor.sample_frames`, transformers 5.23.
+    fn smolvlm(&self, fps: f64, max_frames: usize) -> Result<Vec<usize>, SamplingError> {
+        if !(fps.is_finite() && fps > 0.0) {
+            return Err(SamplingError::InvalidFps { fps });
+        }
+        if max_frames == 0 {
+            return Err(SamplingError::InvalidCount);
+        }
+        let total = self.last - self.first + 1;
+        let duration_secs = self.end_secs - self.start_secs;
+        let average_fps = if duration_secs > 0.0 {
+            total as f64 / duration_secs
+        } else {
+            0.0
+        };
+        let picked = crate::smolvlm::indices(total, average_fps, duration_secs, fps, max_frames);
+        Ok(picked.into_iter().map(|index| self.first + index).collect())
+    }
+}
