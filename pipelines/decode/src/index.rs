@@ -34,7 +34,7 @@ pub struct MediaInfo {
 /// Something about the file that is worth telling and did not stop the work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaWarning {
-    /// Stable UPPER_SNAKE_CASE reason, for example `MEDIA_TRUNCATED`.
+    /// Stable `UPPER_SNAKE_CASE` reason, for example `MEDIA_TRUNCATED`.
     pub reason: &'static str,
     /// For people.
     pub message: String,

@@ -93,6 +93,7 @@ impl<T: Weighted> Drop for ByteSender<T> {
 
 impl<T: Weighted> ByteReceiver<T> {
     /// Blocks until an item comes; `None` once every sender is gone and the queue is empty.
+    #[must_use]
     pub fn recv(&self) -> Option<T> {
         let mut state = self.0.state.lock();
         loop {

@@ -32,7 +32,7 @@ pub enum FrameErrorKind {
 pub struct FrameError {
     /// What can be done about it.
     pub kind: FrameErrorKind,
-    /// Stable UPPER_SNAKE_CASE reason, for example `MEDIA_CORRUPT`.
+    /// Stable `UPPER_SNAKE_CASE` reason, for example `MEDIA_CORRUPT`.
     pub reason: &'static str,
     /// For people.
     pub message: String,

@@ -1,17 +1,20 @@
-//! Separable resampling in the fixed-point arithmetic of Pillow.
+//! Separable resampling in the fixed-point arithmetic of Pillow and of torch.
+//!
+//! Both compute coefficients in f64, normalise and round them to integers, run the horizontal pass first, round to u8
+//! and then run the vertical pass. They differ in the width of the integers, which is enough to change bytes.
 //!
 //! # Source
-//! The algorithm of Pillow's `Resample.c` (8 bits per channel): coefficients in f64, normalised, rounded to
-//! 22 fractional bits; horizontal pass first, rounded to u8, then the vertical pass.
+//! Pillow 13 `Resample.c`, 8 bits per channel; torch 2.15 `upsample_*2d_aa` for u8 on the CPU, which torchvision's
+//! `resize(antialias=True)` calls.
 
 use std::f64::consts::PI;
 
 use rayon::prelude::*;
 
-/// Fractional bits of a coefficient: 32 minus 8 bits of sample minus 2 of headroom.
-const PRECISION_BITS: u32 = 32 - 8 - 2;
-/// Half a unit, so that shifting rounds.
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
+/// Pillow's fractional bits of a coefficient: 32 minus 8 bits of sample minus 2 of headroom.
+const PILLOW_BITS: u32 = 32 - 8 - 2;
+/// Torch keeps the largest coefficient just inside 16 bits.
+const TORCH_LIMIT: f64 = 32_768.0;
 const CHANNELS: usize = 3;
 
 /// A resampling kernel.
@@ -21,7 +24,7 @@ pub enum Filter {
     Box,
     /// Triangle, support 1.
     Bilinear,
-    /// Triangle-like cubic of Hamming window, support 1.
+    /// Hamming-windowed sinc, support 1.
     Hamming,
     /// Cubic with a = -0.5, support 2.
     Bicubic,
@@ -45,34 +48,22 @@ impl Filter {
             Self::Bilinear => (1.0 - x.abs()).max(0.0),
             Self::Hamming => hamming(x.abs()),
             Self::Bicubic => bicubic(x.abs()),
-            Self::Lanczos => {
-                if (-3.0..3.0).contains(&x) {
-                    sinc(x) * sinc(x / 3.0)
-                } else {
-                    0.0
-                }
-            }
+            Self::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
+            Self::Lanczos => 0.0,
         }
     }
 }
 
-#[expect(
-    clippy::float_cmp,
-    reason = "the limit is taken at exactly zero, as the reference does"
-)]
 fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
 }
 
 fn hamming(x: f64) -> f64 {
-    if x == 0.0 {
-        return 1.0;
-    }
     if x >= 1.0 {
-        return 0.0;
+        0.0
+    } else {
+        sinc(x) * (0.54 + 0.46 * (x * PI).cos())
     }
-    let x = x * PI;
-    x.sin() / x * (0.54 + 0.46 * x.cos())
 }
 
 fn bicubic(x: f64) -> f64 {
@@ -86,91 +77,137 @@ fn bicubic(x: f64) -> f64 {
     }
 }
 
-/// What one output sample is made of.
-struct Taps {
+/// Whose rounding is reproduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arithmetic {
+    Pillow,
+    Torch,
+}
+
+/// How the samples of one axis are made.
+struct Axis {
+    /// Fractional bits of the weights.
+    bits: u32,
+    taps: Vec<Taps<i32>>,
+}
+
+/// What one output sample is made of: consecutive input samples from `first` on.
+struct Taps<T> {
     first: usize,
-    weights: Vec<i32>,
+    weights: Vec<T>,
+}
+
+impl Axis {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "fixed-point weights; the references truncate here too"
+    )]
+    fn new(source: usize, target: usize, filter: Filter, arithmetic: Arithmetic) -> Self {
+        let exact = exact_taps(source, target, filter);
+        let bits = match arithmetic {
+            Arithmetic::Pillow => PILLOW_BITS,
+            Arithmetic::Torch => torch_bits(&exact),
+        };
+        let fixed = |weight: f64| {
+            let scaled = weight * f64::from(1_u32 << bits);
+            (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
+        };
+        let taps = exact
+            .into_iter()
+            .map(|Taps { first, weights }| Taps {
+                first,
+                weights: weights.into_iter().map(fixed).collect(),
+            })
+            .collect();
+        Self { bits, taps }
+    }
+
+    /// Half a unit, so that shifting rounds.
+    fn half(&self) -> i32 {
+        1 << (self.bits - 1)
+    }
+
+    #[expect(clippy::cast_sign_loss, reason = "clamped to a byte")]
+    fn byte(&self, sum: i32) -> u8 {
+        (sum >> self.bits).clamp(0, 255) as u8
+    }
+}
+
+/// The most fractional bits with which the largest weight still fits.
+fn torch_bits(taps: &[Taps<f64>]) -> u32 {
+    let largest = taps
+        .iter()
+        .flat_map(|taps| &taps.weights)
+        .copied()
+        .fold(0.0, f64::max);
+    let overflows = |&bits: &u32| (0.5 + largest * f64::from(1_u32 << (bits + 1))).floor() >= TORCH_LIMIT;
+    (0..PILLOW_BITS).find(overflows).unwrap_or(PILLOW_BITS)
 }
 
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "sample positions and fixed-point weights; the reference truncates at the same places"
+    reason = "sample positions; truncation is meant"
 )]
-fn taps(source: usize, target: usize, filter: Filter) -> Vec<Taps> {
+fn exact_taps(source: usize, target: usize, filter: Filter) -> Vec<Taps<f64>> {
     let scale = source as f64 / target as f64;
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
     let inverse = 1.0 / stretch;
-    (0..target)
-        .map(|at| {
-            let center = (at as f64 + 0.5) * scale;
-            let first = ((center - support + 0.5) as i64).max(0) as usize;
-            let end = ((center + support + 0.5) as i64).min(source as i64) as usize;
-            let mut weights: Vec<f64> = (first..end)
-                .map(|x| filter.weight((x as f64 - center + 0.5) * inverse))
-                .collect();
-            let sum: f64 = weights.iter().sum();
-            if sum != 0.0 {
-                weights.iter_mut().for_each(|weight| *weight /= sum);
+    let tap = |at: usize| {
+        let center = (at as f64 + 0.5) * scale;
+        let first = (center - support + 0.5).max(0.0) as usize;
+        let end = ((center + support + 0.5) as usize).min(source);
+        let mut weights: Vec<f64> = (first..end)
+            .map(|x| filter.weight((x as f64 - center + 0.5) * inverse))
+            .collect();
+        let sum: f64 = weights.iter().sum();
+        if sum != 0.0 {
+            for weight in &mut weights {
+                *weight /= sum;
             }
-            let fixed = |weight: f64| {
-                let scaled = weight * f64::from(1_u32 << PRECISION_BITS);
-                (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
-            };
-            Taps {
-                first,
-                weights: weights.into_iter().map(fixed).collect(),
-            }
-        })
-        .collect()
+        }
+        Taps { first, weights }
+    };
+    (0..target).map(tap).collect()
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to a byte"
-)]
-fn byte(sum: i32) -> u8 {
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
-}
-
-fn horizontal(src: &[u8], width: usize, target: usize, filter: Filter) -> Vec<u8> {
-    let taps = taps(width, target, filter);
+fn horizontal(src: &[u8], width: usize, axis: &Axis) -> Vec<u8> {
+    let target = axis.taps.len();
     let mut out = vec![0; src.len() / width * target];
+    let rows = src.par_chunks_exact(width * CHANNELS);
     out.par_chunks_exact_mut(target * CHANNELS)
-        .zip(src.par_chunks_exact(width * CHANNELS))
+        .zip(rows)
         .for_each(|(out, row)| {
-            for (pixel, Taps { first, weights }) in out.chunks_exact_mut(CHANNELS).zip(&taps) {
-                let mut sums = [HALF; CHANNELS];
+            for (pixel, Taps { first, weights }) in out.chunks_exact_mut(CHANNELS).zip(&axis.taps) {
+                let mut sums = [axis.half(); CHANNELS];
                 for (source, weight) in row[first * CHANNELS..].chunks_exact(CHANNELS).zip(weights) {
                     for (sum, &sample) in sums.iter_mut().zip(source) {
-                        *sum = sum.wrapping_add(i32::from(sample) * weight);
+                        *sum += i32::from(sample) * weight;
                     }
                 }
                 for (out, sum) in pixel.iter_mut().zip(sums) {
-                    *out = byte(sum);
+                    *out = axis.byte(sum);
                 }
             }
         });
     out
 }
 
-fn vertical(src: &[u8], width: usize, height: usize, target: usize, filter: Filter) -> Vec<u8> {
-    let taps = taps(height, target, filter);
+fn vertical(src: &[u8], width: usize, axis: &Axis) -> Vec<u8> {
     let stride = width * CHANNELS;
-    let mut out = vec![0; target * stride];
-    out.par_chunks_exact_mut(stride).zip(&taps).for_each_init(
-        || vec![HALF; stride],
+    let mut out = vec![0; axis.taps.len() * stride];
+    out.par_chunks_exact_mut(stride).zip(&axis.taps).for_each_init(
+        || vec![0; stride],
         |sums, (out, Taps { first, weights })| {
-            sums.fill(HALF);
+            sums.fill(axis.half());
             for (row, weight) in src[first * stride..].chunks_exact(stride).zip(weights) {
                 for (sum, &sample) in sums.iter_mut().zip(row) {
-                    *sum = sum.wrapping_add(i32::from(sample) * weight);
+                    *sum += i32::from(sample) * weight;
                 }
             }
             for (out, &sum) in out.iter_mut().zip(sums.iter()) {
-                *out = byte(sum);
+                *out = axis.byte(sum);
             }
         },
     );
@@ -180,26 +217,33 @@ fn vertical(src: &[u8], width: usize, height: usize, target: usize, filter: Filt
 /// Resamples packed RGB from `from` (width, height) to `to`, byte for byte as Pillow's `Image.resize` does.
 ///
 /// # Shapes
-/// `src`: `[from.1, from.0, 3]`; the result: `[to.1, to.0, 3]`. A side of 0 gives an empty result.
-///
-/// # Panics
-/// None; bytes missing in `src` leave the rows that need them out of the sum.
+/// `src`: `[from.1, from.0, 3]`; the result: `[to.1, to.0, 3]`. A side of 0, or fewer bytes than that, gives an empty
+/// result.
 #[must_use]
 pub fn resize_rgb(src: &[u8], from: (u32, u32), to: (u32, u32), filter: Filter) -> Vec<u8> {
+    resize(src, from, to, filter, Arithmetic::Pillow)
+}
+
+/// [`resize_rgb`], byte for byte as torchvision's `resize(antialias=True)` of a u8 tensor on the CPU does.
+#[must_use]
+pub fn resize_rgb_like_torch(src: &[u8], from: (u32, u32), to: (u32, u32), filter: Filter) -> Vec<u8> {
+    resize(src, from, to, filter, Arithmetic::Torch)
+}
+
+fn resize(src: &[u8], from: (u32, u32), to: (u32, u32), filter: Filter, arithmetic: Arithmetic) -> Vec<u8> {
     let [width, height, to_width, to_height] = [from.0, from.1, to.0, to.1].map(|side| side as usize);
     if [width, height, to_width, to_height].contains(&0) || src.len() < width * height * CHANNELS {
         return Vec::new();
     }
     let src = &src[..width * height * CHANNELS];
-    let wide = if width == to_width {
-        None
-    } else {
-        Some(horizontal(src, width, to_width, filter))
-    };
-    let rows = wide.as_deref().unwrap_or(src);
+    let axis = |source, target| Axis::new(source, target, filter, arithmetic);
+    let across = (width != to_width).then(|| horizontal(src, width, &axis(width, to_width)));
     if height == to_height {
-        rows.to_vec()
-    } else {
-        vertical(rows, to_width, height, to_height, filter)
+        return across.unwrap_or_else(|| src.to_vec());
     }
+    vertical(
+        across.as_deref().unwrap_or(src),
+        to_width,
+        &axis(height, to_height),
+    )
 }

@@ -4,7 +4,7 @@ use reelsight_media::RgbFrame;
 
 use crate::{
     error::PreprocessError,
-    resize::{Filter, resize_rgb},
+    resize::{Filter, resize_rgb_like_torch},
 };
 
 /// Largest longest edge that the processor ever resizes to.
@@ -73,8 +73,8 @@ impl SmolVlmPreprocess {
         }
         let resized = longest_edge_size(frame.width, frame.height, self.longest_edge);
         let square = (self.max_image_size, self.max_image_size);
-        let pixels = resize_rgb(&frame.data, (frame.width, frame.height), resized, self.filter);
-        let pixels = resize_rgb(&pixels, resized, square, self.filter);
+        let pixels = resize_rgb_like_torch(&frame.data, (frame.width, frame.height), resized, self.filter);
+        let pixels = resize_rgb_like_torch(&pixels, resized, square, self.filter);
         Ok(self.normalise(&pixels))
     }
 
