@@ -1,7 +1,13 @@
-"""Writes everything of a model folder that is not a graph: configuration, tokenizer, processor."""
+"""Writes everything of a model folder that is not a graph: configuration, tokenizer, processor.
+
+    python -m reelsight_training.folder DIR
+
+rewrites SHA256SUMS after the card was edited.
+"""
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 from reelsight_training import tokenizer as tok
@@ -128,3 +134,7 @@ def write_hashes(out: Path) -> None:
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(out).as_posix()}\n" for path in files
     ]
     (out / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_hashes(Path(sys.argv[1]))

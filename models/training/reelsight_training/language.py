@@ -21,6 +21,7 @@ from reelsight_training.dataset import (
     collate,
     draw_questions,
 )
+from reelsight_training.lexicon import COLUMNS, ROWS
 from reelsight_training.model import ReelsightTiny, RmsNorm
 from reelsight_training.questions import FAMILIES
 from reelsight_training.world import CELLS, CODES, Scene, draw_scene
@@ -99,20 +100,23 @@ def look_loss(tap: list, looks: dict, mask: torch.Tensor, shape) -> tuple[torch.
 class Codebook(nn.Module):
     """What a visual token of each (cell, content) should be: the words' own embeddings.
 
-    A shape adds its word and its colour's word, a digit its token, and every cell a
-    learned place. The decoder learns on these first; the connector is then fitted to them.
+    A shape adds its word and its colour's word, a digit its token, and every cell the words
+    of its row and column. The decoder learns on these first; the connector is then fitted.
     """
 
     def __init__(self, tokenizer, hidden: int):
         super().__init__()
-        self.places = nn.Parameter(torch.randn(CELLS, hidden) * 0.05)
-        self.empty = nn.Parameter(torch.randn(hidden) * 0.05)
-        self.glyph = nn.Parameter(torch.randn(hidden) * 0.05)
+        self.empty = nn.Parameter(torch.randn(hidden) * 0.1)
+        self.glyph = nn.Parameter(torch.randn(hidden) * 0.1)
         words = []
         for code in range(CODES):
             kind, tint, digit = code_parts(code)
             texts = (str(digit), str(digit)) if digit is not None else (f" {kind}", f" {tint}")
             words.append([tokenizer.encode(text).ids[0] if text.strip() else 0 for text in texts])
+        rows = [tokenizer.encode(f" {word}").ids[0] for word in ROWS]
+        columns = [tokenizer.encode(f" {word}").ids[0] for word in COLUMNS]
+        places = [(rows[cell // 3], columns[cell % 3]) for cell in range(CELLS)]
+        self.register_buffer("place_words", torch.tensor(places), persistent=False)
         self.register_buffer("words", torch.tensor(words), persistent=False)
         digits = [code_parts(code)[2] is not None for code in range(CODES)]
         self.register_buffer("digits", torch.tensor(digits), persistent=False)
@@ -122,7 +126,8 @@ class Codebook(nn.Module):
         first, second = embedding[self.words[:, 0]], embedding[self.words[:, 1]]
         content = torch.where(self.digits[:, None], first + self.glyph, first + second)
         content = torch.cat([self.empty[None], content[1:]])
-        return (content[:, None] + self.places[None]).reshape(CODES * CELLS, -1)
+        places = embedding[self.place_words].sum(1)
+        return (content[:, None] + places[None]).reshape(CODES * CELLS, -1)
 
 
 def family_weights(accuracy: dict[str, float]) -> dict[str, float]:
@@ -131,9 +136,9 @@ def family_weights(accuracy: dict[str, float]) -> dict[str, float]:
 
 
 def draw_clip(rng: Random, steps: int) -> tuple[Scene, int]:
-    """Draws a scene with its clock; one in five does not start at zero."""
+    """Draws a scene with its clock; one in eight does not start at zero."""
     scene = draw_scene(rng, steps)
-    start = rng.randrange(1, 3000) if rng.random() < 0.2 else 0
+    start = rng.randrange(1, rng.choice((30, 300, 3000))) if rng.random() < 0.12 else 0
     stride = rng.choice((2, 3)) if rng.random() < 0.05 else 1
     clip = Scene(scene.steps, scene.things, start, stride)
     return clip, min(start + steps * stride, 3599)
