@@ -43,3 +43,9 @@ pub fn codecs() -> Vec<String> {
         .map(|id| id.name().to_owned())
         .collect()
 }
+
+/// Sets FFmpeg up once: silent, as everything that it says comes back as typed errors.
+pub(crate) fn quieten() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| ff::util::log::set_level(ff::util::log::Level::Quiet));
+}

@@ -93,6 +93,14 @@ pub enum DecodeError {
         /// Frames in the timeline.
         count: u64,
     },
+    /// The size asked for has no pixels.
+    #[error("{width}x{height} is no size: give a positive width and height")]
+    InvalidSize {
+        /// Width asked for.
+        width: u32,
+        /// Height asked for.
+        height: u32,
+    },
     /// The cancel flag was raised.
     #[error("decoding was cancelled")]
     Cancelled,
@@ -122,6 +130,7 @@ impl DecodeError {
             Self::CodecUnsupported { .. } => "CODEC_UNSUPPORTED",
             Self::Corrupt { .. } => "MEDIA_CORRUPT",
             Self::InvalidFrames { .. } => "INVALID_FRAMES",
+            Self::InvalidSize { .. } => "INVALID_SIZE",
             Self::Cancelled => "CANCELLED",
             Self::Internal { .. } => "DECODER_FAILED",
         }

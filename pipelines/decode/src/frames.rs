@@ -1,10 +1,18 @@
-//! Wanted frames, in order, as packed RGB.
+//! Wanted frames, in order.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use reelsight_media::{CancelFlag, FrameError, FrameSource, RgbFrame};
 
-use crate::{error::DecodeError, index::PacketIndex, input::Input, limits::DecodeLimits};
+use crate::{
+    convert::{PlanarFrame, ToPlanes, ToRgb},
+    error::DecodeError,
+    executor::Run,
+    index::PacketIndex,
+    input::Input,
+    limits::DecodeLimits,
+    stats::DecodeStats,
+};
 
 /// How frames are decoded.
 #[derive(Debug, Clone)]
@@ -21,70 +29,99 @@ pub struct DecodeOptions {
     pub cancel: CancelFlag,
 }
 
-/// What decoding cost so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DecodeStats {
-    /// Video packets read from the container.
-    pub packets_seen: u64,
-    /// Packets given to the decoder.
-    pub packets_decoded: u64,
-    /// Packets that no wanted frame needs, never given to the decoder.
-    pub packets_dropped: u64,
-    /// Pictures that came out of the decoder.
-    pub frames_decoded: u64,
-    /// Pictures given to the consumer.
-    pub frames_emitted: u64,
-    /// Pictures given to the consumer with `damaged` set.
-    pub frames_damaged: u64,
-    /// Jumps inside the container.
-    pub seeks: u64,
-    /// Runs of packets that were decoded on their own.
-    pub intervals: u64,
-    /// Intervals decoded again because a wanted picture did not come out.
-    pub redone: u64,
-    /// Time of the reading stage, summed over threads.
-    pub demux: Duration,
-    /// Time of the decoding stage, summed over threads.
-    pub decode: Duration,
-    /// Time of conversion to RGB and rotation, summed over threads.
-    pub convert: Duration,
-    /// Time of resampling, summed over threads.
-    pub resize: Duration,
+impl Default for DecodeOptions {
+    /// One thread, 64 MiB, the picture's own size.
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            budget_bytes: 64 << 20,
+            size: None,
+            limits: DecodeLimits::default(),
+            cancel: CancelFlag::new(),
+        }
+    }
 }
 
 /// A [`FrameSource`] over the wanted frames of one source. Dropping it stops and joins its threads.
-#[derive(Debug)]
-pub struct FrameReader {
-    stats: DecodeStats,
-}
+///
+/// Frames that cannot be decoded are replaced by the best picture before them, with `damaged` set; when nothing can be
+/// decoded up to the end of the video, the stream ends early.
+pub struct FrameReader(Run<RgbFrame>);
 
 impl FrameReader {
     /// What was done so far.
     #[must_use]
     pub fn stats(&self) -> DecodeStats {
-        self.stats.clone()
+        self.0.stats()
     }
 }
 
 impl FrameSource for FrameReader {
     fn next_frame(&mut self) -> Result<Option<RgbFrame>, FrameError> {
-        Ok(None)
+        self.0.next().map_err(FrameError::from)
     }
 }
 
 /// Starts decoding `frames`, strictly increasing indices into the index's timeline.
 ///
 /// # Errors
-/// [`DecodeError`] when the source cannot be opened or the frames are out of range; what fails later comes out of
+/// [`DecodeError`] when the frames or the size are out of range; what fails later comes out of
 /// [`FrameSource::next_frame`].
+///
+/// # Cancellation
+/// Within one packet of the flag being raised or the reader being dropped.
 pub fn read_frames(
     input: &Input,
     index: Arc<PacketIndex>,
     frames: Vec<u64>,
     options: DecodeOptions,
 ) -> Result<FrameReader, DecodeError> {
-    let _ = (input, index, frames, options);
-    Ok(FrameReader {
-        stats: DecodeStats::default(),
+    check_frames(&index, &frames)?;
+    let size = options.size;
+    if let Some((width, height)) = size {
+        check_output(width, height, &options.limits)?;
+    }
+    let orientation = index.orientation;
+    Run::start(input, index, frames, options, move || {
+        ToRgb::new(orientation, size)
     })
+    .map(FrameReader)
+}
+
+/// Decodes `frames` and gives the decoder's own samples, before any conversion or rotation; `options.size` is ignored.
+///
+/// # Errors
+/// [`DecodeError`] when the frames are out of range or cannot be decoded.
+pub fn read_planes(
+    input: &Input,
+    index: Arc<PacketIndex>,
+    frames: Vec<u64>,
+    options: DecodeOptions,
+) -> Result<Vec<PlanarFrame>, DecodeError> {
+    check_frames(&index, &frames)?;
+    let mut run = Run::start(input, index, frames, options, ToPlanes::default)?;
+    let mut out = Vec::new();
+    while let Some(frame) = run.next()? {
+        out.push(frame);
+    }
+    Ok(out)
+}
+
+fn check_frames(index: &PacketIndex, frames: &[u64]) -> Result<(), DecodeError> {
+    let count = index.timeline.len() as u64;
+    let falling = frames
+        .windows(2)
+        .find(|pair| pair[0] >= pair[1])
+        .map(|pair| pair[1]);
+    let beyond = frames.last().copied().filter(|&last| last >= count);
+    falling
+        .or(beyond)
+        .map_or(Ok(()), |frame| Err(DecodeError::InvalidFrames { frame, count }))
+}
+
+fn check_output(width: u32, height: u32, limits: &DecodeLimits) -> Result<(), DecodeError> {
+    if width == 0 || height == 0 {
+        return Err(DecodeError::InvalidSize { width, height });
+    }
+    crate::demux::check_size(width, height, limits)
 }

@@ -1,10 +1,20 @@
 //! What a file holds, known from its packets before anything is decoded.
 
-use std::{sync::Arc, time::SystemTime};
+mod facts;
+mod pass;
+mod shown;
 
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use ffmpeg_next::codec::packet::Packet;
 use reelsight_media::{CancelFlag, Timeline};
 
-use crate::{error::DecodeError, input::Input, limits::DecodeLimits};
+use crate::{
+    classify::Class, demux::Demuxer, error::DecodeError, executor, input::Input, limits::DecodeLimits,
+};
+
+pub(crate) use facts::Orientation;
+use pass::Pass;
 
 /// What a file says about itself and its video.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,9 +61,56 @@ pub struct PacketIndex {
     pub pts_offset: i64,
     /// What is odd about the file.
     pub warnings: Vec<MediaWarning>,
+    /// Every video packet, in decoding order.
+    pub(crate) packets: Vec<PacketRecord>,
+    /// For each frame of the timeline, the packet that it comes from.
+    pub(crate) order: Vec<u32>,
+    /// How the stored picture is turned upright.
+    pub(crate) orientation: Orientation,
+    /// Finds a packet again after a jump; `None` where several packets look alike.
+    pub(crate) lookup: HashMap<PacketKey, Option<u32>>,
 }
 
-/// Reads every packet of `input` once, without decoding, and says what is there.
+/// One video packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PacketRecord {
+    /// What identifies it when it is read again.
+    pub(crate) key: PacketKey,
+    /// When its picture is shown, in stream units.
+    pub(crate) pts: i64,
+    /// Where a seek must aim to find it, in stream units.
+    pub(crate) seek: Option<i64>,
+    /// What it means to the others.
+    pub(crate) class: Class,
+}
+
+/// What the container says about a packet; almost always unique.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PacketKey {
+    pub(crate) position: i64,
+    pub(crate) pts: Option<i64>,
+    pub(crate) size: u32,
+}
+
+impl PacketKey {
+    /// The key of a packet as it was read.
+    pub(crate) fn of(packet: &Packet) -> Self {
+        let position = i64::try_from(packet.position()).unwrap_or(-1);
+        Self {
+            position,
+            pts: packet.pts(),
+            size: u32::try_from(packet.size()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether it says more than a size.
+    fn identifies(self) -> bool {
+        self.position >= 0 || self.pts.is_some()
+    }
+}
+
+/// Reads every packet of `input` once and says what is there. Nothing is decoded, except in the rare streams whose
+/// packets carry no presentation times (bare H.264, AVI with B-frames): their frame order is known to a decoder alone.
 ///
 /// # Errors
 /// Every [`DecodeError`] that concerns the source; limits are checked while reading.
@@ -65,6 +122,72 @@ pub fn index(
     limits: &DecodeLimits,
     cancel: &CancelFlag,
 ) -> Result<Arc<PacketIndex>, DecodeError> {
-    let _ = (input, limits, cancel);
-    Err(DecodeError::NoVideoTrack)
+    let mut demuxer = Demuxer::open(input, limits, cancel)?;
+    let facts = facts::Facts::read(&demuxer)?;
+    let mut pass = Pass::run(&mut demuxer, &facts, limits)?;
+    drop(demuxer);
+    if pass.packets.is_empty() {
+        let detail = "its video track holds no picture that can be read".to_owned();
+        return Err(DecodeError::Corrupt { detail });
+    }
+    let decoded = if pass.lacks_times() {
+        Some(executor::shown_order(input, limits, cancel)?)
+    } else {
+        None
+    };
+    let order = match decoded {
+        Some(order) => pass.take_order(order, &facts),
+        None => shown::order(&pass.packets),
+    };
+    let index = assemble(pass, order, facts)?;
+    if index.info.duration_secs > limits.max_duration_secs {
+        let [limit, actual] = [limits.max_duration_secs, index.info.duration_secs].map(whole_secs);
+        return Err(DecodeError::TooLong {
+            unit: "seconds",
+            limit,
+            actual,
+        });
+    }
+    Ok(Arc::new(index))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "for a message; saturates"
+)]
+fn whole_secs(secs: f64) -> u64 {
+    secs.ceil() as u64
+}
+
+fn assemble(pass: Pass, order: Vec<u32>, facts: facts::Facts) -> Result<PacketIndex, DecodeError> {
+    let (timeline, pts_offset) = shown::timeline(&pass, &order, &facts)?;
+    let mut warnings = pass.warnings(&facts);
+    warnings.extend(facts.warnings);
+    let mut lookup = HashMap::with_capacity(pass.packets.len());
+    for (ordinal, packet) in (0_u32..).zip(&pass.packets) {
+        if packet.key.identifies() {
+            lookup
+                .entry(packet.key)
+                .and_modify(|known| *known = None)
+                .or_insert(Some(ordinal));
+        }
+    }
+    let info = MediaInfo {
+        fps: timeline.average_fps(),
+        duration_secs: timeline.duration_secs(),
+        frame_count: timeline.len() as u64,
+        ..facts.info
+    };
+    let Pass { packets, .. } = pass;
+    Ok(PacketIndex {
+        info,
+        timeline,
+        pts_offset,
+        warnings,
+        packets,
+        order,
+        orientation: facts.orientation,
+        lookup,
+    })
 }

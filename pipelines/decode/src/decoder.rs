@@ -1,0 +1,88 @@
+//! One decoder. Packets are tagged with their number in the index, so that every picture says which packet it is.
+
+use ff::{codec::packet::Packet, frame};
+use ffmpeg_next as ff;
+
+use crate::{demux::Demuxer, error::DecodeError, limits::DecodeLimits};
+
+/// A decoder context of its own.
+pub(crate) struct Decoder {
+    video: ff::decoder::Video,
+}
+
+impl Decoder {
+    /// A decoder for the demuxer's video track, with `threads` threads inside.
+    #[expect(unsafe_code, reason = "the safe layer cannot bound the picture's size")]
+    pub(crate) fn open(
+        demuxer: &Demuxer,
+        threads: usize,
+        limits: &DecodeLimits,
+    ) -> Result<Self, DecodeError> {
+        let parameters = demuxer.stream()?.parameters();
+        let id = parameters.id();
+        let unsupported = || DecodeError::CodecUnsupported {
+            codec: id.name().to_owned(),
+        };
+        let codec = ff::decoder::find(id).ok_or_else(unsupported)?;
+        let mut context =
+            ff::codec::Context::from_parameters(parameters).map_err(|error| DecodeError::Internal {
+                detail: error.to_string(),
+            })?;
+        let kind = ff::threading::Type::Frame;
+        context.set_threading(ff::threading::Config {
+            kind,
+            count: threads,
+            ..Default::default()
+        });
+        // SAFETY: the context is not open yet, so the field may be set.
+        unsafe { (*context.as_mut_ptr()).max_pixels = i64::try_from(limits.max_pixels).unwrap_or(i64::MAX) };
+        let video = context
+            .decoder()
+            .open_as(codec)
+            .and_then(ff::codec::decoder::Opened::video);
+        Ok(Self {
+            video: video.map_err(|_unopened| unsupported())?,
+        })
+    }
+
+    /// Gives the decoder packet number `ordinal`. `false` when it found the packet damaged.
+    pub(crate) fn send(&mut self, packet: &mut Packet, ordinal: u32) -> bool {
+        packet.set_pts(Some(i64::from(ordinal)));
+        packet.set_dts(None);
+        self.video.send_packet(packet).is_ok()
+    }
+
+    /// Says that no more packets come before the next [`Decoder::flush`].
+    pub(crate) fn finish(&mut self) {
+        // An error means that the decoder is already finished.
+        self.video.send_eof().ok();
+    }
+
+    /// The next picture that is ready, and the number of its packet.
+    pub(crate) fn receive(&mut self, picture: &mut frame::Video) -> Received {
+        match self.video.receive_frame(picture) {
+            Ok(()) => {
+                let ordinal = picture.pts().and_then(|tag| u32::try_from(tag).ok());
+                ordinal.map_or(Received::Damaged, Received::Picture)
+            }
+            Err(ff::Error::Other { errno: libc::EAGAIN } | ff::Error::Eof) => Received::Nothing,
+            Err(_) => Received::Damaged,
+        }
+    }
+
+    /// Forgets everything, ready for packets from elsewhere.
+    pub(crate) fn flush(&mut self) {
+        self.video.flush();
+    }
+}
+
+/// What asking a decoder for a picture gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// A picture, and the number of the packet that it comes from.
+    Picture(u32),
+    /// None until more packets come.
+    Nothing,
+    /// A picture that could not be decoded.
+    Damaged,
+}

@@ -1,0 +1,166 @@
+//! The demux pass.
+
+use ff::{
+    codec::packet::{Packet, Ref as _},
+    ffi,
+};
+use ffmpeg_next as ff;
+
+use super::{MediaWarning, PacketKey, PacketRecord, facts::Facts};
+use crate::{
+    classify::Class,
+    demux::{Demuxer, Read},
+    error::DecodeError,
+    limits::DecodeLimits,
+};
+
+/// Unreadable packets in a row after which a file is taken to be over.
+const MAX_DAMAGED_RUN: u32 = 1000;
+/// A stream with at least this share of untimed pictures has no useful times at all.
+const UNTIMED_SHARE: usize = 100;
+
+/// Everything that the packets say.
+pub(super) struct Pass {
+    pub(super) packets: Vec<PacketRecord>,
+    /// Duration of each packet, in stream units; 0 when unknown.
+    pub(super) durations: Vec<i64>,
+    /// Decoding times, where the container has them.
+    dts: Vec<Option<i64>>,
+    /// Pictures without a presentation time.
+    untimed: usize,
+    /// Where the last readable packet of any track ends, in seconds on the container's clock.
+    end_secs: f64,
+    /// Something could not be read, or came incomplete.
+    damaged: bool,
+}
+
+impl Pass {
+    pub(super) fn run(
+        demuxer: &mut Demuxer,
+        facts: &Facts,
+        limits: &DecodeLimits,
+    ) -> Result<Self, DecodeError> {
+        let mut pass = Self {
+            packets: Vec::new(),
+            durations: Vec::new(),
+            dts: Vec::new(),
+            untimed: 0,
+            end_secs: 0.0,
+            damaged: false,
+        };
+        let bases: Vec<f64> = demuxer
+            .context()
+            .streams()
+            .map(|stream| f64::from(stream.time_base()))
+            .collect();
+        let mut classifier = facts.classify.grow();
+        let mut packet = Packet::empty();
+        let mut damaged_run = 0;
+        loop {
+            match demuxer.read(&mut packet)? {
+                Read::End => break,
+                Read::Damaged => {
+                    pass.damaged = true;
+                    damaged_run += 1;
+                    if damaged_run > MAX_DAMAGED_RUN {
+                        break;
+                    }
+                    continue;
+                }
+                Read::Packet => damaged_run = 0,
+            }
+            pass.damaged |= packet.is_corrupt();
+            if let (Some(base), Some(at)) = (bases.get(packet.stream()), packet.pts().or(packet.dts())) {
+                pass.end_secs = pass
+                    .end_secs
+                    .max((at.saturating_add(packet.duration())) as f64 * base);
+            }
+            if packet.stream() == demuxer.stream_index() {
+                let class = classifier.classify(packet.data().unwrap_or_default(), packet.is_key());
+                pass.push(&packet, class, facts.frame_units);
+                if pass.packets.len() > limits.max_frames {
+                    let [limit, actual] = [limits.max_frames as u64, pass.packets.len() as u64];
+                    return Err(DecodeError::TooLong {
+                        unit: "frames",
+                        limit,
+                        actual,
+                    });
+                }
+            }
+        }
+        Ok(pass)
+    }
+
+    fn push(&mut self, packet: &Packet, mut class: Class, frame_units: i64) {
+        class.hidden |= is_discarded(packet) || packet.size() == 0;
+        let previous = self
+            .packets
+            .last()
+            .map_or(0, |last| last.pts.saturating_add(frame_units));
+        if packet.pts().is_none() && !class.second_field {
+            self.untimed += 1;
+        }
+        self.packets.push(PacketRecord {
+            key: PacketKey::of(packet),
+            pts: packet.pts().or(packet.dts()).unwrap_or(previous),
+            seek: packet.dts().or(packet.pts()),
+            class,
+        });
+        self.durations.push(packet.duration());
+        self.dts.push(packet.dts());
+    }
+
+    /// Whether the order of frames must come from a decoder.
+    pub(super) fn lacks_times(&self) -> bool {
+        self.untimed * UNTIMED_SHARE > self.packets.len()
+    }
+
+    /// Takes the order in which a decoder showed the packets, and gives them the times at which they are then shown:
+    /// the decoding times in increasing order, or an even pace when there are none.
+    pub(super) fn take_order(&mut self, order: Vec<u32>, facts: &Facts) -> Vec<u32> {
+        let mut times: Vec<i64> = order
+            .iter()
+            .filter_map(|&ordinal| self.dts[ordinal as usize])
+            .collect();
+        times.sort_unstable();
+        times.dedup();
+        if times.len() < order.len() {
+            times = (0..)
+                .map(|frame: i64| frame * facts.frame_units)
+                .take(order.len())
+                .collect();
+        }
+        for (&ordinal, time) in order.iter().zip(times) {
+            self.packets[ordinal as usize].pts = time;
+        }
+        order
+    }
+
+    /// What is odd about the file.
+    pub(super) fn warnings(&self, facts: &Facts) -> Vec<MediaWarning> {
+        let mut warnings = Vec::new();
+        let ends_at = self.end_secs - facts.start_secs;
+        let slack = (facts.base.secs(facts.frame_units) * 3.0).max(0.25);
+        if let Some(declared) = facts.declared_secs.filter(|declared| ends_at + slack < *declared) {
+            let message = format!("the file is cut off: it ends at {ends_at:.3} s of {declared:.3} s");
+            warnings.push(MediaWarning {
+                reason: "MEDIA_TRUNCATED",
+                message,
+            });
+        } else if self.damaged {
+            let message = format!("parts of the file cannot be read; it ends at {ends_at:.3} s");
+            warnings.push(MediaWarning {
+                reason: "MEDIA_DAMAGED",
+                message,
+            });
+        }
+        warnings
+    }
+}
+
+/// Whether an edit list says that the packet is decoded and not shown.
+#[expect(unsafe_code, reason = "the safe layer does not know the flag")]
+fn is_discarded(packet: &Packet) -> bool {
+    // SAFETY: the pointer is valid while `packet` is borrowed; the field is a plain integer.
+    unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 }
+}

@@ -1,0 +1,227 @@
+//! Which packets must be decoded to get the wanted frames. Pure.
+
+use crate::{
+    classify::Entry,
+    index::{PacketIndex, PacketRecord},
+};
+
+/// Intervals are joined while each worker still gets at least so many.
+const SHARES_PER_WORKER: u64 = 4;
+
+/// Work that decodes every wanted frame and little else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DecodePlan {
+    /// In presentation order of their frames; together they hold every wanted frame once.
+    pub(crate) intervals: Vec<Interval>,
+}
+
+/// A run of packets that is decoded on its own, from a place where decoding may begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interval {
+    /// First packet.
+    pub(crate) start: u32,
+    /// For each packet from `start` on, whether it is decoded.
+    pub(crate) keep: Vec<bool>,
+    /// The frames to deliver, in presentation order.
+    pub(crate) wanted: Vec<Wanted>,
+    /// Bytes of the packets that are decoded.
+    pub(crate) cost: u64,
+}
+
+/// A frame to deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Index into the timeline.
+    pub(crate) frame: u64,
+    /// The packet that it comes from.
+    pub(crate) packet: u32,
+}
+
+impl Interval {
+    /// The packet after the last.
+    pub(crate) fn end(&self) -> u32 {
+        self.start + u32::try_from(self.keep.len()).unwrap_or(u32::MAX)
+    }
+}
+
+impl DecodePlan {
+    /// A plan for `frames`, increasing indices into the timeline, to be carried out by `workers`.
+    pub(crate) fn new(index: &PacketIndex, frames: Vec<u64>, workers: usize) -> Self {
+        let entries = Entries::new(&index.packets);
+        let wanted = frames.into_iter().filter_map(|frame| {
+            let packet = *index.order.get(usize::try_from(frame).ok()?)?;
+            Some(Wanted { frame, packet })
+        });
+        let mut groups: Vec<(u32, Vec<Wanted>)> = Vec::new();
+        for wanted in wanted {
+            let start = entries.before(wanted.packet);
+            match groups.last_mut() {
+                Some((last, group)) if start <= *last => {
+                    *last = (*last).min(start);
+                    group.push(wanted);
+                }
+                _ => groups.push((start, vec![wanted])),
+            }
+        }
+        let intervals: Vec<_> = groups
+            .into_iter()
+            .map(|(start, wanted)| interval(&index.packets, start, wanted))
+            .collect();
+        Self {
+            intervals: joined(&index.packets, intervals, workers),
+        }
+    }
+
+    /// The same frames once more, with nothing dropped and from one entry earlier.
+    pub(crate) fn retry(index: &PacketIndex, interval: &Interval) -> Interval {
+        let start = match interval.start.checked_sub(1) {
+            Some(before) => Entries::new(&index.packets).before(before),
+            None => 0,
+        };
+        let keep = vec![true; (interval.end() - start) as usize];
+        let cost = index.packets[start as usize..interval.end() as usize]
+            .iter()
+            .map(bytes)
+            .sum();
+        Interval {
+            start,
+            keep,
+            wanted: interval.wanted.clone(),
+            cost,
+        }
+    }
+}
+
+/// Places where decoding may begin.
+struct Entries<'a> {
+    packets: &'a [PacketRecord],
+    at: Vec<u32>,
+    /// Reference pictures before each packet; only for streams with gradual entries.
+    references: Vec<u32>,
+}
+
+impl<'a> Entries<'a> {
+    fn new(packets: &'a [PacketRecord]) -> Self {
+        let at = (0..)
+            .zip(packets)
+            .filter(|(_, packet)| packet.class.entry != Entry::None);
+        let at: Vec<u32> = at.map(|(ordinal, _)| ordinal).collect();
+        let gradual = packets
+            .iter()
+            .any(|packet| matches!(packet.class.entry, Entry::Gradual(_)));
+        let mut references = Vec::new();
+        if gradual {
+            let mut count = 0;
+            for PacketRecord { class, .. } in packets {
+                references.push(count);
+                count += u32::from(!class.disposable && !class.second_field);
+            }
+        }
+        Self {
+            packets,
+            at,
+            references,
+        }
+    }
+
+    /// The latest packet from which `packet` can be decoded exactly.
+    fn before(&self, packet: u32) -> u32 {
+        let candidates = self.at.partition_point(|&entry| entry <= packet);
+        let serving = self.at[..candidates]
+            .iter()
+            .rev()
+            .find(|&&entry| self.serves(entry, packet));
+        serving.copied().unwrap_or(0)
+    }
+
+    fn serves(&self, entry: u32, packet: u32) -> bool {
+        let [at, target] = [entry, packet].map(|ordinal| &self.packets[ordinal as usize]);
+        match at.class.entry {
+            Entry::None => false,
+            Entry::Clean => true,
+            Entry::Open => entry == packet || target.pts >= at.pts || target.class.decodable_leading,
+            Entry::Gradual(frames) => {
+                let [from, to] = [entry, packet].map(|ordinal| self.references[ordinal as usize]);
+                // The pictures that are shown before the recovered one may still be wrong.
+                to - from >= frames && target.pts >= self.recovered_pts(entry, from + frames)
+            }
+        }
+    }
+
+    /// When the first packet after `references` reference pictures is shown.
+    fn recovered_pts(&self, entry: u32, references: u32) -> i64 {
+        let from = entry as usize;
+        let past = self.references[from..].partition_point(|&count| count < references);
+        self.packets
+            .get(from + past)
+            .map_or(i64::MAX, |packet| packet.pts)
+    }
+}
+
+fn bytes(packet: &PacketRecord) -> u64 {
+    u64::from(packet.key.size)
+}
+
+/// The interval from `start` that yields `wanted`: packets that no wanted frame refers to are left out.
+///
+/// # Source
+/// The temporal nesting of H.265 (pictures refer to their own and lower sub-layers only) and `nal_ref_idc` of H.264.
+fn interval(packets: &[PacketRecord], start: u32, wanted: Vec<Wanted>) -> Interval {
+    let last = wanted.iter().map(|wanted| wanted.packet).max().unwrap_or(start) as usize;
+    let paired = packets.get(last + 1).is_some_and(|next| next.class.second_field);
+    let run = &packets[start as usize..=last + usize::from(paired)];
+    let mut is_wanted = vec![false; run.len()];
+    for wanted in &wanted {
+        is_wanted[(wanted.packet - start) as usize] = true;
+    }
+    let top = wanted
+        .iter()
+        .map(|wanted| packets[wanted.packet as usize].class.layer)
+        .max()
+        .unwrap_or(0);
+    let needed = |at: usize| {
+        let class = run[at].class;
+        is_wanted[at] || class.layer < top || (class.layer == top && !class.disposable)
+    };
+    let mut keep: Vec<bool> = (0..run.len()).map(needed).collect();
+    for second in 1..run.len() {
+        if run[second].class.second_field {
+            // Both fields of a picture, or neither.
+            let both = keep[second - 1] || keep[second];
+            (keep[second - 1], keep[second]) = (both, both);
+        }
+    }
+    let cost = run
+        .iter()
+        .zip(&keep)
+        .filter(|(_, keep)| **keep)
+        .map(|(packet, _)| bytes(packet))
+        .sum();
+    Interval {
+        start,
+        keep,
+        wanted,
+        cost,
+    }
+}
+
+/// Joins neighbours without a gap while there is enough work for everyone: fewer flushes and jumps.
+fn joined(packets: &[PacketRecord], intervals: Vec<Interval>, workers: usize) -> Vec<Interval> {
+    let total: u64 = intervals.iter().map(|interval| interval.cost).sum();
+    let share = total / (workers.max(1) as u64 * SHARES_PER_WORKER);
+    let mut out: Vec<Interval> = Vec::with_capacity(intervals.len());
+    for next in intervals {
+        match out.last_mut() {
+            Some(last) if next.start <= last.end() && last.cost + next.cost <= share => {
+                let mut wanted = std::mem::take(&mut last.wanted);
+                wanted.extend(next.wanted);
+                *last = interval(packets, last.start, wanted);
+            }
+            _ => out.push(next),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
