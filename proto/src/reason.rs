@@ -67,10 +67,6 @@ reasons! {
     QUOTA_EXCEEDED,
     /// The session's time is over.
     SESSION_EXPIRED,
-    /// The session could not be prepared.
-    SESSION_FAILED,
-    /// The session is still being prepared.
-    SESSION_NOT_READY,
     /// The upload ended before its last byte.
     UPLOAD_INCOMPLETE,
     /// The chunk does not begin where the upload stands.

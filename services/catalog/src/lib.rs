@@ -1,1 +1,23 @@
-//! Media: uploads, sources to readable files, probe.
+//! Media: uploads, and every kind of source turned into one readable file with a known identity; probe.
+//!
+//! Owns: media roots ([`MediaRoots`]), resolution of a `VideoSource` ([`Sources`]), the packet index of each source
+//! (cached), uploads that resume ([`Uploads`]), and `MediaService`. Does not own: what is asked about the media; the
+//! plan that `ProbeSource` shows comes from a [`Planner`]. Starts no threads; indexing and hashing borrow tokio's
+//! blocking threads, indexing at most [`SourceLimits::indexing`] at a time.
+
+mod chunks;
+mod error;
+mod index_cache;
+mod info;
+mod roots;
+mod service;
+mod sources;
+mod uploads;
+
+pub use chunks::{ChunkFile, MAX_CHUNK};
+pub use error::CatalogError;
+pub use info::{media_from_row, media_info_from_index};
+pub use roots::MediaRoots;
+pub use service::{Media, Plan, Planner};
+pub use sources::{Resolved, SourceKey, SourceLimits, Sources};
+pub use uploads::{UploadLimits, Uploads};

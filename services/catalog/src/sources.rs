@@ -1,0 +1,301 @@
+//! Every kind of source becomes one open file with an identity.
+
+use std::{fs::File, io::Write as _, os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
+
+use reelsight_decode::{DecodeError, DecodeLimits, Input, PacketIndex};
+use reelsight_fetch::{Fetcher, SourceHeaders};
+use reelsight_media::CancelFlag;
+use reelsight_proto::{
+    time::now_millis,
+    v1::{VideoSource, video_source::Source},
+};
+use reelsight_store::{DataDir, Store};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+use crate::{CatalogError, MediaRoots, chunks::blocking, index_cache::IndexCache};
+
+/// What sources may cost.
+#[derive(Debug, Clone)]
+pub struct SourceLimits {
+    /// Bytes of `inline_content`. Default 4 MiB.
+    pub inline_bytes: usize,
+    /// Checked while a source is indexed and decoded.
+    pub decode: DecodeLimits,
+    /// Sources that are indexed at the same time; others wait. Default 4.
+    pub indexing: usize,
+    /// Longest indexing of one source. Default 2 minutes.
+    pub index_time: Duration,
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        Self {
+            inline_bytes: 4 << 20,
+            decode: DecodeLimits::default(),
+            indexing: 4,
+            index_time: Duration::from_secs(120),
+        }
+    }
+}
+
+/// What makes two sources the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SourceKey(String);
+
+impl SourceKey {
+    /// Known content.
+    #[must_use]
+    pub fn from_sha256(hex: &str) -> Self {
+        Self(format!("sha256:{hex}"))
+    }
+
+    /// A file that is too large to hash for every question: its inode, time of change and size.
+    fn from_stat(file: &File) -> std::io::Result<Self> {
+        let stat = file.metadata()?;
+        Ok(Self(format!(
+            "stat:{}:{}:{}.{}:{}",
+            stat.dev(),
+            stat.ino(),
+            stat.mtime(),
+            stat.mtime_nsec(),
+            stat.size()
+        )))
+    }
+
+    /// For comparison with one that was written down.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An open source. A temporary file behind it has no name any more: it goes with the last handle.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The bytes.
+    pub file: File,
+    /// Their identity.
+    pub key: SourceKey,
+}
+
+impl Resolved {
+    /// A handle for the decoder.
+    ///
+    /// # Errors
+    /// [`CatalogError::Io`] when the system has no descriptor left.
+    pub fn input(&self) -> Result<Input, CatalogError> {
+        Ok(Input::File(self.file.try_clone()?))
+    }
+}
+
+/// Opens sources and knows their packet indexes. Cloning is cheap.
+#[derive(Clone)]
+pub struct Sources {
+    dir: DataDir,
+    store: Store,
+    fetcher: Fetcher,
+    roots: MediaRoots,
+    limits: SourceLimits,
+    indexing: Arc<Semaphore>,
+    cache: IndexCache,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources")
+            .field("roots", &self.roots)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Raises a flag when dropped, so that blocking work ends with the future that waits for it.
+struct CancelOnDrop(CancelFlag);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Sources {
+    /// With everything that sources come from.
+    #[must_use]
+    pub fn new(
+        dir: DataDir,
+        store: Store,
+        fetcher: Fetcher,
+        roots: MediaRoots,
+        limits: SourceLimits,
+    ) -> Self {
+        let indexing = Arc::new(Semaphore::new(limits.indexing.max(1)));
+        Self {
+            dir,
+            store,
+            fetcher,
+            roots,
+            limits,
+            indexing,
+            cache: IndexCache::default(),
+        }
+    }
+
+    /// What sources may cost.
+    #[must_use]
+    pub fn limits(&self) -> &SourceLimits {
+        &self.limits
+    }
+
+    /// Checks what can be checked without opening anything, so that a malformed source is refused at once.
+    ///
+    /// # Errors
+    /// [`CatalogError::Invalid`], or [`CatalogError::Fetch`] for a URL that will never be fetched.
+    pub fn check(&self, source: &VideoSource) -> Result<(), CatalogError> {
+        let invalid = |field, message: &str| {
+            Err(CatalogError::Invalid {
+                field,
+                message: message.to_owned(),
+            })
+        };
+        match &source.source {
+            None => invalid(
+                "source",
+                "name a source: media, uri, server_path or inline_content",
+            ),
+            Some(Source::Media(name)) => media_id(name).map(drop),
+            Some(Source::Uri(uri)) => {
+                SourceHeaders::parse(&source.request_headers)?;
+                Ok(self.fetcher.check(uri)?)
+            }
+            Some(_) if !source.request_headers.is_empty() => {
+                invalid("source.request_headers", "headers are for source.uri only")
+            }
+            Some(Source::ServerPath(path)) if path.is_empty() => {
+                invalid("source.server_path", "server_path must not be empty")
+            }
+            Some(Source::InlineContent(bytes)) if bytes.len() > self.limits.inline_bytes => {
+                let message = format!(
+                    "at most {} bytes: use UploadMedia or AskUpload",
+                    self.limits.inline_bytes
+                );
+                Err(CatalogError::Invalid {
+                    field: "source.inline_content",
+                    message,
+                })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Opens `source`, fetching it first when it is a URL.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the fetch.
+    pub async fn open(&self, source: &VideoSource) -> Result<Resolved, CatalogError> {
+        self.check(source)?;
+        match source.source.clone() {
+            None => Err(CatalogError::Invalid {
+                field: "source",
+                message: "name a source".into(),
+            }),
+            Some(Source::Media(name)) => self.open_media(&name).await,
+            Some(Source::Uri(uri)) => {
+                let headers = SourceHeaders::parse(&source.request_headers)?;
+                let fetched = self.fetcher.fetch(&uri, &headers, &self.dir.tmp()).await?;
+                let key = SourceKey::from_sha256(&fetched.sha256);
+                Ok(Resolved {
+                    file: fetched.file.into_file(),
+                    key,
+                })
+            }
+            Some(Source::ServerPath(path)) => {
+                let roots = self.roots.clone();
+                blocking(move || {
+                    let file = roots.open(&path)?;
+                    let key = SourceKey::from_stat(&file)?;
+                    Ok(Resolved { file, key })
+                })
+                .await
+            }
+            Some(Source::InlineContent(bytes)) => {
+                let folder = self.dir.tmp();
+                blocking(move || {
+                    let mut file = tempfile::tempfile_in(folder)?;
+                    file.write_all(&bytes)?;
+                    let key = SourceKey::from_sha256(&hex::encode(Sha256::digest(&bytes)));
+                    Ok(Resolved { file, key })
+                })
+                .await
+            }
+        }
+    }
+
+    async fn open_media(&self, name: &str) -> Result<Resolved, CatalogError> {
+        let id = media_id(name)?.to_owned();
+        let missing = || CatalogError::NotFound {
+            kind: "reelsight.v1.Media",
+            name: name.to_owned(),
+        };
+        let key = id.clone();
+        let row = self
+            .store
+            .run(move |db| db.media(&key))
+            .await?
+            .filter(|row| row.expires_ms > now_millis());
+        let row = row.ok_or_else(missing)?;
+        let path = self.dir.media().join(&id);
+        let file = blocking(move || Ok(File::open(path)?))
+            .await
+            .map_err(|_gone| missing())?;
+        Ok(Resolved {
+            file,
+            key: SourceKey::from_sha256(&row.sha256),
+        })
+    }
+
+    /// The packet index of `source`, from the cache or by reading its packets once.
+    ///
+    /// # Errors
+    /// [`CatalogError::Media`].
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the reading.
+    pub async fn index(&self, source: &Resolved) -> Result<Arc<PacketIndex>, CatalogError> {
+        if let Some(found) = self.cache.get(&source.key) {
+            return Ok(found);
+        }
+        let permit = Arc::clone(&self.indexing)
+            .acquire_owned()
+            .await
+            .map_err(|_closed| CatalogError::Cancelled)?;
+        let (input, limits, flag) = (source.input()?, self.limits.decode.clone(), CancelFlag::new());
+        let _stop = CancelOnDrop(flag.clone());
+        let reading = blocking(move || {
+            let _held = permit;
+            Ok(reelsight_decode::index(&input, &limits, &flag)?)
+        });
+        let index = tokio::time::timeout(self.limits.index_time, reading)
+            .await
+            .unwrap_or_else(|_elapsed| {
+                let detail = format!("reading its packets took more than {:?}", self.limits.index_time);
+                Err(DecodeError::Corrupt { detail }.into())
+            })?;
+        self.cache.put(source.key.clone(), Arc::clone(&index));
+        Ok(index)
+    }
+}
+
+/// The id in `media/{id}`.
+pub(crate) fn media_id(name: &str) -> Result<&str, CatalogError> {
+    let id = name.strip_prefix("media/").filter(|id| {
+        !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    });
+    id.ok_or_else(|| CatalogError::Invalid {
+        field: "name",
+        message: "media names have the form media/{id}".into(),
+    })
+}
