@@ -107,7 +107,7 @@ impl ChunkFile {
     ///
     /// # Errors
     /// [`CatalogError::Io`].
-    pub async fn finish(mut self) -> Result<(File, u64, String), CatalogError> {
+    pub async fn finish(&mut self) -> Result<(File, u64, String), CatalogError> {
         let state = self
             .state
             .take()

@@ -215,7 +215,7 @@ impl Uploads {
         kept
     }
 
-    async fn keep(&self, row: &UploadRow, chunks: ChunkFile) -> Result<MediaRow, CatalogError> {
+    async fn keep(&self, row: &UploadRow, mut chunks: ChunkFile) -> Result<MediaRow, CatalogError> {
         let (file, size, sha256) = chunks.finish().await?;
         if !row.sha256.is_empty() && row.sha256 != sha256 {
             return Err(CatalogError::Digest { what: "start.sha256" });

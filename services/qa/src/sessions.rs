@@ -1,0 +1,252 @@
+//! Sessions: what a follow-up starts from.
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message as _;
+use reelsight_catalog::Resolved;
+use reelsight_decode::PacketIndex;
+use reelsight_edge::RequestContext;
+use reelsight_engine::{AskOutcome, AskTarget, Engine, GenerationOptions, SamplingRequest, SessionKv};
+use reelsight_proto::{
+    time::{now_millis, timestamp_from_millis},
+    v1::{
+        CacheTier, GenerationConfig, SamplingReport, Session, SessionState, VideoSource, session::Expiration,
+        video_source::Source,
+    },
+};
+use reelsight_store::{SessionRow, TurnRow};
+
+use crate::{
+    Qa, QaError,
+    accept::Accepted,
+    job::{self, DecodedCount},
+    validate::{self, invalid},
+};
+
+/// A session as it was written down.
+pub(crate) struct Stored {
+    pub(crate) row: SessionRow,
+    pub(crate) turns: u32,
+    /// Source, sampling, model, sampling report; the rest of the message is made when it is shown.
+    pub(crate) record: Session,
+}
+
+/// The id in `sessions/{id}`.
+pub(crate) fn session_id(name: &str) -> Result<&str, QaError> {
+    let id = name.strip_prefix("sessions/").filter(|id| {
+        !id.is_empty()
+            && id.len() <= 64
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    });
+    id.ok_or_else(|| invalid("session", "session names have the form sessions/{id}"))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Qa {
+    pub(crate) async fn stored_session(&self, id: &str) -> Result<Stored, QaError> {
+        let key = id.to_owned();
+        let missing = || QaError::NotFound {
+            kind: "reelsight.v1.Session",
+            name: format!("sessions/{id}"),
+        };
+        let (row, turns) = self
+            .0
+            .parts
+            .store
+            .run(move |db| db.session(&key))
+            .await?
+            .ok_or_else(missing)?;
+        let record = Session::decode(row.record.as_slice())
+            .map_err(|_malformed| QaError::Internal("a stored session cannot be read"))?;
+        Ok(Stored { row, turns, record })
+    }
+
+    /// As [`Qa::stored_session`], and not expired.
+    pub(crate) async fn live_session(&self, id: &str) -> Result<Stored, QaError> {
+        let stored = self.stored_session(id).await?;
+        if stored.row.expires_ms <= now_millis() {
+            self.0.kv.remove(id);
+            return Err(QaError::SessionExpired(format!("sessions/{id}")));
+        }
+        Ok(stored)
+    }
+
+    /// The public form.
+    pub(crate) fn session_message(&self, stored: Stored) -> Session {
+        let Stored { row, turns, record } = stored;
+        let expired = row.expires_ms <= now_millis();
+        let tier = if self.0.kv.contains(&row.id) {
+            CacheTier::HostKv
+        } else {
+            CacheTier::Source
+        };
+        Session {
+            name: format!("sessions/{}", row.id),
+            state: if expired {
+                SessionState::Expired
+            } else {
+                SessionState::Ready
+            }
+            .into(),
+            expiration: Some(Expiration::ExpireTime(timestamp_from_millis(row.expires_ms))),
+            turn_count: turns,
+            cache_tier: tier.into(),
+            create_time: Some(timestamp_from_millis(row.created_ms)),
+            ..record
+        }
+    }
+
+    /// Writes down a new session with its first turn, if it had one, and keeps its state.
+    pub(crate) async fn keep_session(
+        &self,
+        id: &str,
+        accepted: &Accepted,
+        mut source: VideoSource,
+        (resolved, index): (&Resolved, &PacketIndex),
+        report: SamplingReport,
+        outcome: &AskOutcome,
+    ) -> Result<(), QaError> {
+        let ttl = accepted.session_ttl;
+        // Bytes that came in the call are kept as media, so that the session can be rebuilt from them.
+        if matches!(source.source, None | Some(Source::InlineContent(_))) {
+            let media = self.0.parts.uploads.keep_source(resolved, index, ttl).await?;
+            source.source = Some(Source::Media(format!("media/{}", media.id)));
+        }
+        let headers = std::mem::take(&mut source.request_headers);
+        let engine = self.models().get(&accepted.config.model)?;
+        let record = Session {
+            source: Some(source),
+            sampling: Some(accepted.sampling),
+            model: engine.info().name.clone(),
+            sampling_report: Some(report),
+            ..Session::default()
+        };
+        let now = now_millis();
+        let row = SessionRow {
+            id: id.to_owned(),
+            record: record.encode_to_vec(),
+            source_key: resolved.key.as_str().to_owned(),
+            ttl_ms: millis(ttl),
+            created_ms: now,
+            expires_ms: now.saturating_add(millis(ttl)),
+        };
+        let turn = (!accepted.question.is_empty()).then(|| turn(accepted));
+        let write = self.0.parts.store.run(move |db| {
+            db.put_session(&row)?;
+            turn.map_or(Ok(()), |turn| db.add_turn(&row.id, &turn))
+        });
+        write.await?;
+        self.0.kv.put_headers(id, headers);
+        self.keep_state(id, outcome.session.as_ref());
+        Ok(())
+    }
+
+    /// Adds a turn to a session, which lives on from now, and keeps its new state.
+    pub(crate) async fn extend_session(
+        &self,
+        stored: Stored,
+        accepted: &Accepted,
+        outcome: &AskOutcome,
+    ) -> Result<(), QaError> {
+        let row = SessionRow {
+            expires_ms: now_millis().saturating_add(stored.row.ttl_ms),
+            ..stored.row
+        };
+        let (id, turn) = (row.id.clone(), turn(accepted));
+        let media = match stored.record.source.and_then(|source| source.source) {
+            Some(Source::Media(name)) => name.strip_prefix("media/").map(str::to_owned),
+            _ => None,
+        };
+        let write = self.0.parts.store.run(move |db| {
+            if let Some(media) = media {
+                db.extend_media(&media, row.expires_ms)?;
+            }
+            db.put_session(&row)?;
+            db.add_turn(&row.id, &turn)
+        });
+        write.await?;
+        self.keep_state(&id, outcome.session.as_ref());
+        Ok(())
+    }
+
+    pub(crate) fn keep_state(&self, id: &str, state: Option<&SessionKv>) {
+        if let Some(state) = state {
+            self.0.kv.put(id, state.clone(), state.bytes());
+        }
+    }
+
+    /// Makes a session's state again from its source and its earlier questions.
+    pub(crate) async fn rebuild(
+        &self,
+        engine: &Engine,
+        stored: &Stored,
+        count: &DecodedCount,
+        context: &RequestContext,
+    ) -> Result<SessionKv, QaError> {
+        let name = format!("sessions/{}", stored.row.id);
+        let mut source = stored.record.source.clone().unwrap_or_default();
+        source.request_headers = self.0.kv.headers(&stored.row.id);
+        let resolved = self.0.parts.sources.open(&source).await?;
+        if resolved.key.as_str() != stored.row.source_key {
+            return Err(QaError::SourceChanged(name));
+        }
+        let index = self.0.parts.sources.index(&resolved).await?;
+        let sampling = stored.record.sampling.unwrap_or_default();
+        let mut request = validate::sampling(&sampling, source.range.as_ref())?;
+        validate::clip_range(&mut request, index.timeline.duration_secs())?;
+        let (id, key) = (stored.row.id.clone(), stored.row.id.clone());
+        let turns = self.0.parts.store.run(move |db| db.turns(&key)).await?;
+        let target = self.first_target(engine, &resolved, index, &request, count)?;
+        let no_generation = GenerationOptions::default();
+        let first = job::submit(engine, target, "", no_generation, (false, true), context)?;
+        let mut state = state_of(job::finish(first).await?)?;
+        for turn in turns {
+            let config = GenerationConfig::decode(turn.generation.as_slice())
+                .map_err(|_malformed| QaError::Internal("a stored turn cannot be read"))?;
+            let target = AskTarget::Session(state);
+            let generation = validate::generation(&config)?;
+            let handle = job::submit(engine, target, &turn.question, generation, (false, true), context)?;
+            state = state_of(job::finish(handle).await?)?;
+        }
+        self.keep_state(&id, Some(&state));
+        Ok(state)
+    }
+
+    fn first_target(
+        &self,
+        engine: &Engine,
+        resolved: &Resolved,
+        index: Arc<PacketIndex>,
+        request: &SamplingRequest,
+        count: &DecodedCount,
+    ) -> Result<AskTarget, QaError> {
+        let plan = engine.plan(&index.timeline, request, "", 0)?;
+        let parts = &self.0.parts;
+        job::video_target(
+            resolved,
+            index,
+            plan,
+            &parts.limits,
+            &parts.sources.limits().decode,
+            count.clone(),
+        )
+    }
+}
+
+fn state_of(outcome: AskOutcome) -> Result<SessionKv, QaError> {
+    outcome.session.ok_or(QaError::Internal(
+        "the engine kept no session although it was asked to",
+    ))
+}
+
+fn turn(accepted: &Accepted) -> TurnRow {
+    TurnRow {
+        question: accepted.question.clone(),
+        generation: accepted.config.encode_to_vec(),
+    }
+}
