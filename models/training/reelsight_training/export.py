@@ -15,26 +15,30 @@ import numpy as np
 import onnx
 import torch
 
-from reelsight_training import folder, onnx_decoder, onnx_vision, tokenizer
+from reelsight_training import folder, onnx_decoder, onnx_grounding, onnx_vision, tokenizer
 from reelsight_training.model import ReelsightTiny, Shape, init_weights
 
 # Wide enough that greedy text wanders, narrow enough that logits stay in a trained range.
 RANDOM_STD = 0.12
 
 
-def write_graphs(out: Path, state: dict[str, np.ndarray], shape: Shape, form: str) -> None:
-    """Writes the three graphs under out/onnx."""
+def write_graphs(out: Path, state: dict[str, np.ndarray], shape: Shape, form: str, grounding: dict | None) -> None:
+    """Writes the three graphs, and the grounding head where there is one, under out/onnx."""
     (out / "onnx").mkdir(parents=True, exist_ok=True)
     graphs = {
         "embed_tokens": onnx_vision.embed_tokens(state, shape),
         "vision_encoder": onnx_vision.vision_encoder(state, shape),
         "decoder_model_merged": onnx_decoder.decoder(state, shape, form),
     }
+    if grounding:
+        graphs["grounding"] = onnx_grounding.grounding(grounding, shape)
     for name, graph in graphs.items():
         onnx.save(graph, out / "onnx" / f"{name}.onnx")
 
 
-def write_folder(out: Path, model: ReelsightTiny, form: str = "gqa", safetensors: bool = False) -> None:
+def write_folder(
+    out: Path, model: ReelsightTiny, form: str = "gqa", safetensors: bool = False, grounding: dict | None = None
+) -> None:
     """Writes a whole model folder from the network's weights."""
     out.mkdir(parents=True, exist_ok=True)
     words = tokenizer.build()
@@ -44,7 +48,7 @@ def write_folder(out: Path, model: ReelsightTiny, form: str = "gqa", safetensors
     folder.write_tokenizer(out, words)
     folder.write_processor(out, model.shape)
     state = {key: value.detach().cpu().float().numpy() for key, value in model.state_dict().items()}
-    write_graphs(out, state, model.shape, form)
+    write_graphs(out, state, model.shape, form, grounding)
     if safetensors:
         from safetensors.numpy import save_file
 
@@ -68,6 +72,12 @@ def model_from_checkpoint(path: Path) -> ReelsightTiny:
     return model
 
 
+def grounding_from_checkpoint(path: Path) -> dict[str, np.ndarray] | None:
+    """Loads the grounding head of a training checkpoint, if ground.py has trained one."""
+    head = torch.load(path, map_location="cpu", weights_only=True).get("grounding")
+    return head and {key: value.float().numpy() for key, value in head.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group(required=True)
@@ -85,7 +95,8 @@ def main() -> None:
         model = random_model(args.seed, replace(Shape(), **sizes))
     else:
         model = model_from_checkpoint(args.checkpoint)
-    write_folder(args.out, model, args.decoder, safetensors=args.random or args.safetensors)
+    grounding = grounding_from_checkpoint(args.checkpoint) if args.checkpoint else None
+    write_folder(args.out, model, args.decoder, args.random or args.safetensors, grounding)
 
 
 if __name__ == "__main__":

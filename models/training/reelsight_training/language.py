@@ -106,8 +106,8 @@ class Codebook(nn.Module):
 
     def __init__(self, tokenizer, hidden: int):
         super().__init__()
-        self.empty = nn.Parameter(torch.randn(hidden) * 0.1)
-        self.glyph = nn.Parameter(torch.randn(hidden) * 0.1)
+        self.empty = nn.Parameter(torch.randn(hidden) * 0.7)
+        self.glyph = nn.Parameter(torch.randn(hidden) * 0.7)
         words = []
         for code in range(CODES):
             kind, tint, digit = code_parts(code)

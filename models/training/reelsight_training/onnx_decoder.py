@@ -17,7 +17,7 @@ LOWEST = -3.4028234663852886e38
 TEXT = "model.text_model"
 
 
-def _tables(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+def rope_caches(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """Returns the cos and sin caches [max_positions, head_dim / 2]."""
     exponent = np.arange(0, shape.head_dim, 2, dtype=np.float32) / np.float32(shape.head_dim)
     inverse = (1.0 / np.float32(shape.rope_theta) ** exponent).astype(np.float32)
@@ -36,7 +36,7 @@ class _Attention:
 
     def __init__(self, g: GraphWriter, shape: Shape, form: str):
         self.g, self.shape, self.form = g, shape, form
-        cos, sin = _tables(shape)
+        cos, sin = rope_caches(shape)
         self.cos = g.const("cos_cache", cos, np.float32)
         self.sin = g.const("sin_cache", sin, np.float32)
         self.total = g.op("Shape", "attention_mask", start=1, end=2)
@@ -133,7 +133,10 @@ def _norm(g: GraphWriter, x: str, name: str, form: str) -> str:
 
 
 def decoder(state: dict, shape: Shape, form: str = "gqa"):
-    """Builds the decoder in one of `FORMS`; num_logits_to_keep of 0 keeps every row."""
+    """Builds the decoder in one of `FORMS`; num_logits_to_keep of 0 keeps every row.
+
+    `hidden_last` is what the head reads, for graphs that plug in beside it (onnx_grounding.py).
+    """
     g = GraphWriter(state)
     attention = _Attention(g, shape, form)
     x = "inputs_embeds"
@@ -150,7 +153,7 @@ def decoder(state: dict, shape: Shape, form: str = "gqa"):
         x = g.op("Add", x, g.linear(inner, f"{prefix}.mlp.down_proj", False))
     start = g.op("Unsqueeze", g.op("Neg", "num_logits_to_keep"), g.ints(0))
     x = g.op("Slice", x, start, g.const("end", [np.iinfo(np.int64).max]), g.ints(1))
-    x = _norm(g, x, f"{TEXT}.norm.weight", form)
+    x = g.op("Identity", _norm(g, x, f"{TEXT}.norm.weight", form), out="hidden_last")
     g.initialisers["lm_head.weight"] = np.ascontiguousarray(state[EMBED].astype(np.float32).T)
     g.emit("MatMul", [x, "lm_head.weight"], ["logits"])
     return _finish(g, shape, form)
@@ -165,7 +168,8 @@ def _finish(g: GraphWriter, shape: Shape, form: str):
     if form != "gqa-implicit":
         inputs.append(("position_ids", INT64, tokens))
     inputs.append(("num_logits_to_keep", INT64, []))
-    outputs = [("logits", FLOAT, ["batch_size", "num_logits_to_keep", shape.vocab])]
+    kept = ["batch_size", "num_logits_to_keep"]
+    outputs = [("logits", FLOAT, [*kept, shape.vocab]), ("hidden_last", FLOAT, [*kept, shape.hidden])]
     for index in range(shape.layers):
         for part in ("key", "value"):
             dims = ["batch_size", shape.kv_heads, "past_sequence_length", shape.head_dim]

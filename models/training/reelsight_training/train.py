@@ -22,7 +22,7 @@ from torch import nn
 
 from reelsight_training import tokenizer
 from reelsight_training.bank import build_bank
-from reelsight_training.dataset import Packer
+from reelsight_training.dataset import RELATIONS, Packer
 from reelsight_training.language import (
     KEEP,
     AuxiliaryHeads,
@@ -37,7 +37,7 @@ from reelsight_training.train_tower import TowerHeads, draw_frames, normalise, t
 from reelsight_training.weights import state_dict_from_onnx
 
 # Stage -> optimiser steps; --scale multiplies them.
-STAGES = {"words": 2000, "tower": 700, "fit": 700, "see": 4000}
+STAGES = {"words": 1000, "tower": 700, "fit": 700, "see": 4000}
 RATES = {"words": 1.5e-3, "tower": 1.5e-3, "fit": 7e-4, "see": 1.2e-3}
 BANK_FRAMES = 12000
 SAVE_SECONDS = 120
@@ -48,6 +48,7 @@ DECAY_SHARE = 0.3
 TOKENS_PER_BATCH = 2200
 QUESTIONS_PER_VIDEO = 7
 EMBEDDING_RATE = 0.5
+EMBEDDING_STD = 0.7
 
 
 class Trainer:
@@ -185,7 +186,7 @@ class Trainer:
 
         def visual_of(keys):
             table = self.codebook.table(self.model.model.text_model.embed_tokens.weight)[keys]
-            return table + 0.04 * torch.randn_like(table)
+            return table + 0.25 * EMBEDDING_STD * torch.randn_like(table)
 
         return self.loop(self.language_groups(), deadline, lambda: self.language_step(visual_of))
 
@@ -220,19 +221,31 @@ class Trainer:
 
 
 def init_model(model: ReelsightTiny, seed: int) -> None:
-    """Initialises the network; some heads start by matching content with content."""
+    """Initialises the network so that copying comes first.
+
+    Embeddings are large beside what the layers add, so a word keeps its identity through
+    the stack; the heads of RELATIONS begin as copies (values return where they came from)
+    and the first head of each group of later layers begins by matching like with like.
+    """
     init_weights(model, seed, 0.04)
     shape, text, tower = model.shape, model.model.text_model, model.model.vision_model
+    groups, dim = shape.heads // shape.kv_heads, shape.head_dim
     with torch.no_grad():
         for layer in text.layers:
             layer.self_attn.o_proj.weight.mul_(0.5)
             layer.mlp.down_proj.weight.mul_(0.4)
-        text.embed_tokens.weight.mul_(2.5)
+        text.embed_tokens.weight.mul_(EMBEDDING_STD / 0.04)
+        text.norm.weight.fill_(0.15 / EMBEDDING_STD)
         for layer in text.layers[1:]:
-            query = layer.self_attn.q_proj.weight.view(shape.heads, shape.head_dim, -1)
-            key = layer.self_attn.k_proj.weight.view(shape.kv_heads, shape.head_dim, -1)
+            query = layer.self_attn.q_proj.weight.view(shape.heads, dim, -1)
+            key = layer.self_attn.k_proj.weight.view(shape.kv_heads, dim, -1)
             key.mul_(1.4)
-            query[:: shape.heads // shape.kv_heads] = key
+            query[::groups] = key
+        for index, head in RELATIONS.values():
+            attention = text.layers[index].self_attn
+            value = attention.v_proj.weight.view(shape.kv_heads, dim, -1)[head // groups]
+            back = torch.linalg.pinv(value.double()).to(value.dtype)
+            attention.o_proj.weight[:, head * dim : (head + 1) * dim] = 0.5 * back
         for parameter in tower.encoder.parameters():
             if parameter.dim() == 2:
                 nn.init.xavier_uniform_(parameter)
@@ -254,9 +267,9 @@ def rate_factor(step: int, total: int, constant: bool) -> float:
 
 def draw_frames_count(rng: Random, progress: float, stage: str) -> int:
     """Draws how many frames the clips of a batch have: short first, long late."""
-    if stage == "words" and progress < 0.3:
+    if stage == "words" and progress < 0.2:
         return rng.choice((1, 2, 2))
-    if stage == "words" and progress < 0.6:
+    if stage == "words" and progress < 0.5:
         return rng.choice((1, 2, 3, 4))
     if stage == "words" or progress < 0.3:
         return rng.choice((2, 3, 4, 5, 6))
