@@ -3,6 +3,7 @@
 mod orient;
 mod planes;
 mod rgb;
+mod scale;
 
 use std::time::Duration;
 

@@ -142,8 +142,10 @@ impl<'a> Entries<'a> {
             Entry::Open => entry == packet || target.pts >= at.pts || target.class.decodable_leading,
             Entry::Gradual(frames) => {
                 let [from, to] = [entry, packet].map(|ordinal| self.references[ordinal as usize]);
-                // The pictures that are shown before the recovered one may still be wrong.
-                to - from >= frames && target.pts >= self.recovered_pts(entry, from + frames)
+                // Twice as far as promised, as reference pictures from before the recovery stay in use for a while;
+                // and what is shown before the recovered picture may still be wrong.
+                let safe = frames.saturating_mul(2);
+                to - from >= safe && target.pts >= self.recovered_pts(entry, from + safe)
             }
         }
     }

@@ -24,8 +24,6 @@ pub(super) struct Pass {
     pub(super) packets: Vec<PacketRecord>,
     /// Duration of each packet, in stream units; 0 when unknown.
     pub(super) durations: Vec<i64>,
-    /// Decoding times, where the container has them.
-    dts: Vec<Option<i64>>,
     /// Pictures without a presentation time.
     untimed: usize,
     /// Where the last readable packet of any track ends, in seconds on the container's clock.
@@ -43,7 +41,6 @@ impl Pass {
         let mut pass = Self {
             packets: Vec::new(),
             durations: Vec::new(),
-            dts: Vec::new(),
             untimed: 0,
             end_secs: 0.0,
             damaged: false,
@@ -107,7 +104,6 @@ impl Pass {
             class,
         });
         self.durations.push(packet.duration());
-        self.dts.push(packet.dts());
     }
 
     /// Whether the order of frames must come from a decoder.
@@ -115,23 +111,33 @@ impl Pass {
         self.untimed * UNTIMED_SHARE > self.packets.len()
     }
 
-    /// Takes the order in which a decoder showed the packets, and gives them the times at which they are then shown:
-    /// the decoding times in increasing order, or an even pace when there are none.
+    /// Takes the order in which a decoder showed the packets, and completes their times by it: pictures without one
+    /// follow those before them at the usual pace.
     pub(super) fn take_order(&mut self, order: Vec<u32>, facts: &Facts) -> Vec<u32> {
-        let mut times: Vec<i64> = order
-            .iter()
-            .filter_map(|&ordinal| self.dts[ordinal as usize])
-            .collect();
-        times.sort_unstable();
-        times.dedup();
-        if times.len() < order.len() {
-            times = (0..)
-                .map(|frame: i64| frame * facts.frame_units)
-                .take(order.len())
-                .collect();
-        }
-        for (&ordinal, time) in order.iter().zip(times) {
-            self.packets[ordinal as usize].pts = time;
+        let timed = |ordinal: u32| self.packets[ordinal as usize].key.pts;
+        let first = order.iter().position(|&ordinal| timed(ordinal).is_some());
+        let mut next = match first {
+            Some(first) => {
+                let before = i64::try_from(first)
+                    .unwrap_or(0)
+                    .saturating_mul(facts.frame_units);
+                timed(order[first]).map_or(0, |pts| pts.saturating_sub(before))
+            }
+            None => self
+                .packets
+                .iter()
+                .filter_map(|packet| packet.seek)
+                .min()
+                .unwrap_or(0),
+        };
+        for &ordinal in &order {
+            let packet = &mut self.packets[ordinal as usize];
+            // Decoders show in order, so a time that falls back is wrong.
+            packet.pts = packet
+                .key
+                .pts
+                .map_or(next, |pts| pts.max(next.saturating_sub(facts.frame_units)));
+            next = packet.pts.saturating_add(facts.frame_units);
         }
         order
     }
