@@ -1,40 +1,36 @@
 //! The public face: load a model, plan frames, submit asks.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use reelsight_media::Timeline;
 use reelsight_registry::ModelFolder;
 
-use crate::{AskHandle, AskJob, EngineConfig, EngineError, ModelInfo, SamplingRequest, VideoPlan};
+use crate::{
+    AskHandle, AskJob, AskTarget, EngineConfig, EngineError, GenerationOptions, ModelInfo, SamplingRequest,
+    VideoPlan, model::Model, plan, queue::Queue,
+};
+
+/// Most stop strings of one ask.
+const MAX_STOPS: usize = 16;
 
 /// A loaded model with its job threads. Cloning is cheap; the last clone that goes shuts it down.
-#[derive(Debug, Clone)]
-pub struct Engine(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    info: ModelInfo,
-}
-
-fn not_yet<T>() -> Result<T, EngineError> {
-    Err(EngineError::Internal {
-        message: "the engine is being built".into(),
-    })
-}
+#[derive(Clone)]
+pub struct Engine(Arc<Queue>);
 
 impl Engine {
     /// Loads the graphs of `folder` and starts the session and job threads.
     ///
     /// # Errors
     /// [`EngineError::Model`] when the folder cannot be used, [`EngineError::DeviceMemory`] when it does not fit.
-    pub fn load(_folder: &ModelFolder, _config: EngineConfig) -> Result<Self, EngineError> {
-        not_yet()
+    pub fn load(folder: &ModelFolder, config: EngineConfig) -> Result<Self, EngineError> {
+        let model = Model::load(folder, &config)?;
+        Ok(Self(Arc::new(Queue::start(model, config)?)))
     }
 
     /// What the loaded model is and wants.
     #[must_use]
     pub fn info(&self) -> &ModelInfo {
-        &self.0.info
+        &self.0.model().info
     }
 
     /// Which frames an ask would look at: the family's sampling rule, reduced to what fits, never silently
@@ -45,34 +41,92 @@ impl Engine {
     /// does not fit beside the question.
     pub fn plan(
         &self,
-        _timeline: &Timeline,
-        _request: &SamplingRequest,
-        _question: &str,
-        _max_tokens: usize,
+        timeline: &Timeline,
+        request: &SamplingRequest,
+        question: &str,
+        max_tokens: usize,
     ) -> Result<VideoPlan, EngineError> {
-        not_yet()
+        plan::plan(self.0.model(), timeline, request, question, max_tokens)
     }
 
     /// Puts an ask into the queue and returns at once.
     ///
     /// # Errors
     /// [`EngineError::QueueFull`] when there is no place, [`EngineError::InvalidInput`] for wrong parameters.
-    pub fn submit(&self, _job: AskJob) -> Result<AskHandle, EngineError> {
-        not_yet()
+    pub fn submit(&self, job: AskJob) -> Result<AskHandle, EngineError> {
+        validate(self.0.model(), &job)?;
+        self.0.submit(job)
     }
 
     /// Asks that run now.
     #[must_use]
     pub fn active(&self) -> usize {
-        0
+        self.0.active()
     }
 
     /// Asks that wait now.
     #[must_use]
     pub fn queued(&self) -> usize {
-        0
+        self.0.queued()
     }
 
-    /// Cancels all asks and joins all threads. Later asks are refused.
-    pub fn shutdown(&self) {}
+    /// Cancels all asks and joins all job threads. Later asks are refused.
+    pub fn shutdown(&self) {
+        self.0.shutdown();
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("model", &self.info().name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn validate(model: &Model, job: &AskJob) -> Result<(), EngineError> {
+    let wrong = |field, message: &str| {
+        Err(EngineError::InvalidInput {
+            field,
+            message: message.to_owned(),
+        })
+    };
+    let GenerationOptions {
+        temperature,
+        top_p,
+        stop,
+        ..
+    } = &job.generation;
+    if !(temperature.is_finite() && *temperature >= 0.0) {
+        return wrong("generation.temperature", "give a number from 0 (greedy) up");
+    }
+    if !(*top_p > 0.0 && *top_p <= 1.0) {
+        return wrong("generation.top_p", "give a number above 0 and up to 1");
+    }
+    if stop.len() > MAX_STOPS || stop.iter().any(String::is_empty) {
+        return wrong("generation.stop", "give at most 16 strings, none of them empty");
+    }
+    match &job.target {
+        AskTarget::Video { plan, .. } => {
+            let increasing = plan.frames.windows(2).all(|pair| pair[0] < pair[1]);
+            let complete = [plan.times.len(), plan.ends_secs.len()]
+                .iter()
+                .all(|&len| len == plan.frames.len());
+            if plan.frames.is_empty() || !increasing || !complete {
+                return wrong(
+                    "plan",
+                    "it must name at least one frame, in order, each with its times",
+                );
+            }
+        }
+        AskTarget::Session(session) => {
+            if session.0.model != model.id {
+                return wrong("session", "it belongs to another model: start a new one");
+            }
+            if job.question.is_empty() {
+                return wrong("question", "the session is prepared: ask something");
+            }
+        }
+    }
+    Ok(())
 }

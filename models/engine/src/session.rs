@@ -4,33 +4,46 @@
 
 use std::sync::Arc;
 
+use reelsight_families::{Turn, VideoShown};
+
+use crate::{evidence::ShownFrame, kv::KvCache};
+
 /// KV cache and ledger after some turns. Cloning is cheap; the memory is freed with the last clone.
 #[derive(Debug, Clone)]
-pub struct SessionKv(Arc<KvSnapshot>);
+pub struct SessionKv(pub(crate) Arc<KvSnapshot>);
 
 #[derive(Debug)]
 pub(crate) struct KvSnapshot {
-    tokens: usize,
-    bytes: usize,
-    turns: usize,
+    /// Which loaded model the cache belongs to.
+    pub(crate) model: u64,
+    pub(crate) video: VideoShown,
+    /// The frames in order, for citations.
+    pub(crate) frames: Vec<ShownFrame>,
+    /// Frames that came out damaged or not at all.
+    pub(crate) damaged: usize,
+    /// Questions with their answers.
+    pub(crate) turns: Vec<Turn>,
+    /// Ids of the cached tokens, one for one.
+    pub(crate) ids: Vec<u32>,
+    pub(crate) cache: KvCache,
 }
 
 impl SessionKv {
     /// Tokens in the cache.
     #[must_use]
     pub fn tokens(&self) -> usize {
-        self.0.tokens
+        self.0.cache.len
     }
 
-    /// Bytes of keys and values (and of the embeddings kept beside them).
+    /// Bytes of keys and values.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.0.bytes
+        self.0.cache.bytes()
     }
 
     /// Questions answered so far.
     #[must_use]
     pub fn turns(&self) -> usize {
-        self.0.turns
+        self.0.turns.len()
     }
 }

@@ -52,10 +52,10 @@ impl RegistryError {
         move |source| Self::Io { path, source }
     }
 
-    pub(crate) fn corrupt(path: impl Into<PathBuf>, why: impl ToString) -> Self {
+    pub(crate) fn corrupt(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
         Self::Corrupt {
             path: path.into(),
-            why: why.to_string(),
+            why: why.into(),
         }
     }
 }

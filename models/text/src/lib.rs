@@ -21,4 +21,4 @@ pub use detokenize::Detokenizer;
 pub use error::TextError;
 pub use stop::{Matched, StopMatcher};
 pub use template::{ChatTemplate, Message, Part, chat_template_source};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Offsets, Tokenizer};

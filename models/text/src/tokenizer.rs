@@ -4,6 +4,9 @@ use std::path::Path;
 
 use crate::TextError;
 
+/// Start and end of a token in the text, in bytes.
+pub type Offsets = (usize, usize);
+
 /// A model's tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
@@ -59,9 +62,11 @@ impl Tokenizer {
         &self,
         text: &str,
         add_special: bool,
-    ) -> Result<(Vec<u32>, Vec<(usize, usize)>), TextError> {
+    ) -> Result<(Vec<u32>, Vec<Offsets>), TextError> {
         let encoding = self.inner.encode(text, add_special);
-        let encoding = encoding.map_err(|error| TextError::Tokenize { why: error.to_string() })?;
+        let encoding = encoding.map_err(|error| TextError::Tokenize {
+            why: error.to_string(),
+        })?;
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
     }
 

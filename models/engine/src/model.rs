@@ -1,0 +1,157 @@
+//! A loaded model: its graphs on their threads, its tokenizer, its family, its policy.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use reelsight_families::{Family, FamilyError};
+use reelsight_ort::{OrtError, Session, SessionOptions, runtime};
+use reelsight_registry::{ModelFolder, RegistryError, Role};
+use reelsight_text::Tokenizer;
+
+use crate::{
+    EngineConfig, EngineError, ModelInfo,
+    graphs::{Decoder, Embedder, VisionEncoder},
+};
+
+const DEFAULT_MAX_TOKENS: usize = 128;
+
+/// Everything a job needs of a model.
+#[derive(Debug)]
+pub(crate) struct Model {
+    /// Tells sessions of this load from those of another.
+    pub(crate) id: u64,
+    pub(crate) info: ModelInfo,
+    pub(crate) family: Box<dyn Family>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) embed: Embedder,
+    pub(crate) vision: VisionEncoder,
+    pub(crate) decoder: Decoder,
+    /// Ids that end an answer.
+    pub(crate) end: BTreeSet<u32>,
+    /// Answers that mean "not in the video", normalised.
+    no_evidence: Vec<String>,
+    default_max_tokens: usize,
+}
+
+impl Model {
+    pub(crate) fn load(folder: &ModelFolder, config: &EngineConfig) -> Result<Self, EngineError> {
+        static LOADS: AtomicU64 = AtomicU64::new(0);
+        let tokenizer = reelsight_families::tokenizer(folder).map_err(family_error)?;
+        let family = reelsight_families::load(folder, &tokenizer).map_err(family_error)?;
+        let end = reelsight_families::end_tokens(folder, &tokenizer).map_err(family_error)?;
+        let digest = folder.digest().map_err(folder_error)?;
+        let (tokens, hidden) = (family.tokens_per_frame(), family.hidden_size());
+        let embed = Embedder::new(session(folder, Role::EmbedTokens, config)?)?;
+        let vision = VisionEncoder::new(session(folder, Role::VisionEncoder, config)?, tokens, hidden)?;
+        let decoder = Decoder::new(session(folder, Role::Decoder, config)?, hidden)?;
+        if folder.graph(Role::Decoder).is_dynamically_quantized() {
+            tracing::warn!(
+                model = folder.name(),
+                "the decoder quantises activations: answers depend on chunk sizes"
+            );
+        }
+        let manifest = folder.manifest();
+        let (fps, frames) = family.default_sampling();
+        let context = family.context_tokens();
+        let info = ModelInfo {
+            name: folder.name().to_owned(),
+            family: family.name().to_owned(),
+            precision: folder.precision().to_owned(),
+            context_tokens: manifest
+                .context_tokens
+                .map_or(context, |wanted| wanted.min(context)),
+            tokens_per_frame: tokens,
+            kv_bytes_per_token: decoder.bytes_per_token(),
+            weight_bytes: folder.weight_bytes(),
+            sha256: digest.sha256,
+            license: folder.license().to_owned(),
+            default_fps: manifest.default_fps.unwrap_or(fps),
+            default_max_frames: manifest.default_max_frames.unwrap_or(frames),
+        };
+        Ok(Self {
+            id: LOADS.fetch_add(1, Ordering::Relaxed),
+            no_evidence: manifest
+                .no_evidence
+                .iter()
+                .map(|answer| normalised(answer))
+                .collect(),
+            default_max_tokens: manifest.default_max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
+            info,
+            family,
+            tokenizer,
+            embed,
+            vision,
+            decoder,
+            end,
+        })
+    }
+
+    /// Whether `answer` as a whole says that the video does not show it.
+    pub(crate) fn says_no_evidence(&self, answer: &str) -> bool {
+        self.no_evidence.contains(&normalised(answer))
+    }
+
+    /// `requested`, or the model's default for 0.
+    pub(crate) fn max_tokens(&self, requested: usize) -> usize {
+        if requested == 0 {
+            self.default_max_tokens
+        } else {
+            requested
+        }
+    }
+}
+
+fn normalised(answer: &str) -> String {
+    answer.trim().trim_end_matches('.').to_lowercase()
+}
+
+fn session(folder: &ModelFolder, role: Role, config: &EngineConfig) -> Result<Session, EngineError> {
+    let options = SessionOptions {
+        name: role.stem().to_owned(),
+        intra_threads: config.intra_threads,
+        // Each job waits for at most two runs at a time: one of its encoder thread, one of its own.
+        queue: 2 * config.max_active.max(1),
+    };
+    let runtime = runtime(None).map_err(ort_error)?;
+    Session::load(runtime, folder.graph_path(role), &options).map_err(ort_error)
+}
+
+fn ort_error(error: OrtError) -> EngineError {
+    match error {
+        OrtError::OutOfMemory { session, .. } => EngineError::DeviceMemory { what: session },
+        other => EngineError::Model {
+            message: other.to_string(),
+        },
+    }
+}
+
+fn folder_error(error: RegistryError) -> EngineError {
+    EngineError::Model {
+        message: error.to_string(),
+    }
+}
+
+/// What a family says while a model is loaded.
+fn family_error(error: FamilyError) -> EngineError {
+    EngineError::Model {
+        message: error.to_string(),
+    }
+}
+
+/// What a family says about a prompt.
+pub(crate) fn prompt_error(error: FamilyError) -> EngineError {
+    match error {
+        FamilyError::ControlToken { .. } => EngineError::InvalidInput {
+            field: "question",
+            message: error.to_string(),
+        },
+        other => EngineError::Internal {
+            message: other.to_string(),
+        },
+    }
+}
