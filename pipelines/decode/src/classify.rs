@@ -19,7 +19,8 @@ pub(crate) enum Entry {
     Clean,
     /// The same, except for pictures that are decoded after it and shown before it.
     Open,
-    /// Pictures are right once so many reference pictures have been decoded after it.
+    /// A decoder that begins here shows pictures once so many reference pictures have been decoded. Good enough to
+    /// begin a file; never used to skip a part of one, as encoders let later pictures refer to what came before.
     Gradual(u32),
 }
 

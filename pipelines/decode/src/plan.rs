@@ -47,9 +47,13 @@ impl Interval {
 impl DecodePlan {
     /// A plan for `frames`, increasing indices into the timeline, to be carried out by `workers`.
     pub(crate) fn new(index: &PacketIndex, frames: Vec<u64>, workers: usize) -> Self {
-        let entries = Entries::new(&index.packets);
+        Self::for_packets(&index.packets, &index.order, frames, workers)
+    }
+
+    fn for_packets(packets: &[PacketRecord], order: &[u32], frames: Vec<u64>, workers: usize) -> Self {
+        let entries = Entries::new(packets);
         let wanted = frames.into_iter().filter_map(|frame| {
-            let packet = *index.order.get(usize::try_from(frame).ok()?)?;
+            let packet = *order.get(usize::try_from(frame).ok()?)?;
             Some(Wanted { frame, packet })
         });
         let mut groups: Vec<(u32, Vec<Wanted>)> = Vec::new();
@@ -65,21 +69,21 @@ impl DecodePlan {
         }
         let intervals: Vec<_> = groups
             .into_iter()
-            .map(|(start, wanted)| interval(&index.packets, start, wanted))
+            .map(|(start, wanted)| interval(packets, start, wanted))
             .collect();
         Self {
-            intervals: joined(&index.packets, intervals, workers),
+            intervals: joined(packets, intervals, workers),
         }
     }
 
     /// The same frames once more, with nothing dropped and from one entry earlier.
-    pub(crate) fn retry(index: &PacketIndex, interval: &Interval) -> Interval {
+    pub(crate) fn retry(packets: &[PacketRecord], interval: &Interval) -> Interval {
         let start = match interval.start.checked_sub(1) {
-            Some(before) => Entries::new(&index.packets).before(before),
+            Some(before) => Entries::new(packets).before(before),
             None => 0,
         };
         let keep = vec![true; (interval.end() - start) as usize];
-        let cost = index.packets[start as usize..interval.end() as usize]
+        let cost = packets[start as usize..interval.end() as usize]
             .iter()
             .map(bytes)
             .sum();
@@ -96,35 +100,20 @@ impl DecodePlan {
 struct Entries<'a> {
     packets: &'a [PacketRecord],
     at: Vec<u32>,
-    /// Reference pictures before each packet; only for streams with gradual entries.
-    references: Vec<u32>,
 }
 
 impl<'a> Entries<'a> {
     fn new(packets: &'a [PacketRecord]) -> Self {
+        let is_entry = |packet: &PacketRecord| matches!(packet.class.entry, Entry::Clean | Entry::Open);
         let at = (0..)
             .zip(packets)
-            .filter(|(_, packet)| packet.class.entry != Entry::None);
-        let at: Vec<u32> = at.map(|(ordinal, _)| ordinal).collect();
-        let gradual = packets
-            .iter()
-            .any(|packet| matches!(packet.class.entry, Entry::Gradual(_)));
-        let mut references = Vec::new();
-        if gradual {
-            let mut count = 0;
-            for PacketRecord { class, .. } in packets {
-                references.push(count);
-                count += u32::from(!class.disposable && !class.second_field);
-            }
-        }
-        Self {
-            packets,
-            at,
-            references,
-        }
+            .filter(|(_, packet)| is_entry(packet))
+            .map(|(ordinal, _)| ordinal)
+            .collect();
+        Self { packets, at }
     }
 
-    /// The latest packet from which `packet` can be decoded exactly.
+    /// The latest packet from which `packet` can be decoded exactly; the first, when there is none before it.
     fn before(&self, packet: u32) -> u32 {
         let candidates = self.at.partition_point(|&entry| entry <= packet);
         let serving = self.at[..candidates]
@@ -136,27 +125,10 @@ impl<'a> Entries<'a> {
 
     fn serves(&self, entry: u32, packet: u32) -> bool {
         let [at, target] = [entry, packet].map(|ordinal| &self.packets[ordinal as usize]);
-        match at.class.entry {
-            Entry::None => false,
-            Entry::Clean => true,
-            Entry::Open => entry == packet || target.pts >= at.pts || target.class.decodable_leading,
-            Entry::Gradual(frames) => {
-                let [from, to] = [entry, packet].map(|ordinal| self.references[ordinal as usize]);
-                // Twice as far as promised, as reference pictures from before the recovery stay in use for a while;
-                // and what is shown before the recovered picture may still be wrong.
-                let safe = frames.saturating_mul(2);
-                to - from >= safe && target.pts >= self.recovered_pts(entry, from + safe)
-            }
-        }
-    }
-
-    /// When the first packet after `references` reference pictures is shown.
-    fn recovered_pts(&self, entry: u32, references: u32) -> i64 {
-        let from = entry as usize;
-        let past = self.references[from..].partition_point(|&count| count < references);
-        self.packets
-            .get(from + past)
-            .map_or(i64::MAX, |packet| packet.pts)
+        at.class.entry == Entry::Clean
+            || entry == packet
+            || target.pts >= at.pts
+            || target.class.decodable_leading
     }
 }
 

@@ -5,4 +5,5 @@ mod decode {
 
     mod bad_input;
     mod corpus;
+    mod shapes;
 }

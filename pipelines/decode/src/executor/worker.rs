@@ -88,7 +88,7 @@ fn run<C: Convert>(
     let mut outcome = Attempt::new(shared, interval, &mut delivered, false).run(tools, sender);
     if matches!(outcome, Ok(Outcome::Missing)) {
         tools.stats.redone += 1;
-        let whole = DecodePlan::retry(&shared.index, interval);
+        let whole = DecodePlan::retry(&shared.index.packets, interval);
         outcome = Attempt::new(shared, &whole, &mut delivered, true).run(tools, sender);
     }
     record(shared, tools, stats::thread_cpu().saturating_sub(cpu));
