@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reelsight_media::{CancelFlag, FrameSource, MediaTime};
+use reelsight_media::{CancelFlag, FrameError, FrameSource, MediaTime};
 use tokio::sync::mpsc;
 
 use crate::{EngineError, session::SessionKv};
@@ -80,7 +80,7 @@ pub enum ReducedReason {
 }
 
 impl ReducedReason {
-    /// Stable UPPER_SNAKE_CASE form.
+    /// Stable form in capitals.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -139,6 +139,9 @@ impl Default for GenerationOptions {
     }
 }
 
+/// Opens the frames of an ask. It is called on the thread that will read them, and must give up when the flag is raised.
+pub type OpenFrames = Box<dyn FnOnce(&CancelFlag) -> Result<Box<dyn FrameSource>, FrameError> + Send>;
+
 /// What the question is about.
 pub enum AskTarget {
     /// A video that this engine has not seen: planned frames and where they come from.
@@ -146,8 +149,7 @@ pub enum AskTarget {
         /// Made by [`crate::Engine::plan`].
         plan: VideoPlan,
         /// Opens the source on the job's own thread, so that nothing is opened before the ask has left the queue.
-        open:
-            Box<dyn FnOnce(&CancelFlag) -> Result<Box<dyn FrameSource>, reelsight_media::FrameError> + Send>,
+        open: OpenFrames,
     },
     /// The state that an earlier ask returned; only the new turn is prefilled.
     Session(SessionKv),
@@ -223,7 +225,7 @@ pub enum Finish {
 pub struct EvidenceSpan {
     /// Seconds, from the first cited frame's time.
     pub start_secs: f64,
-    /// Seconds, to where the last cited frame stops being shown (half way to the next sampled frame at most).
+    /// Seconds, half way from the last cited frame to the next one that was shown; where the video's last frame ends.
     pub end_secs: f64,
     /// Indices (into the video) of the cited frames that the model was shown.
     pub frames: Vec<u64>,

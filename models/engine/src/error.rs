@@ -1,6 +1,6 @@
 //! Everything that can go wrong in an ask, by what the caller should do about it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use reelsight_media::FrameError;
 
@@ -64,4 +64,20 @@ pub enum EngineError {
         /// For the log, not for the caller.
         message: String,
     },
+}
+
+impl EngineError {
+    /// Of a cause that only the log should see.
+    pub(crate) fn internal(cause: &impl fmt::Display) -> Self {
+        Self::Internal {
+            message: cause.to_string(),
+        }
+    }
+
+    /// Of a cause that lies in the model's folder.
+    pub(crate) fn model(cause: &impl fmt::Display) -> Self {
+        Self::Model {
+            message: cause.to_string(),
+        }
+    }
 }

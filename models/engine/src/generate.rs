@@ -48,7 +48,8 @@ pub(crate) fn generate(
         if model.end.contains(&id) {
             break Finish::Stop;
         }
-        let Matched { text: piece, stopped } = text.push(id).map_err(text_error)?;
+        let Matched { text: piece, stopped } =
+            text.push(id).map_err(|error| EngineError::internal(&error))?;
         if !piece.is_empty() {
             answer.push_str(&piece);
             events.send(EngineEvent::Delta(piece), control)?;
@@ -61,7 +62,7 @@ pub(crate) fn generate(
         }
         logits = sequence.step(id, control)?;
     };
-    let rest = text.finish().map_err(text_error)?;
+    let rest = text.finish().map_err(|error| EngineError::internal(&error))?;
     if !rest.is_empty() {
         answer.push_str(&rest);
         events.send(EngineEvent::Delta(rest), control)?;
@@ -141,12 +142,6 @@ impl Trim {
         let out = std::mem::take(&mut self.held) + body;
         self.held.push_str(&piece[body.len()..]);
         out
-    }
-}
-
-fn text_error(error: TextError) -> EngineError {
-    EngineError::Internal {
-        message: error.to_string(),
     }
 }
 

@@ -166,7 +166,7 @@ fn follow_up<'m>(
     let prompt = model
         .family
         .prompt(&session.video, &turns)
-        .map_err(prompt_error)?;
+        .map_err(|error| prompt_error(&error))?;
     let limit = model.info.context_tokens;
     if prompt.ids.len() >= limit {
         return Err(EngineError::ContextExceeded {

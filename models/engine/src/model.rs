@@ -10,7 +10,7 @@ use std::{
 
 use reelsight_families::{Family, FamilyError};
 use reelsight_ort::{OrtError, Session, SessionOptions, runtime};
-use reelsight_registry::{ModelFolder, RegistryError, Role};
+use reelsight_registry::{ModelFolder, Role};
 use reelsight_text::Tokenizer;
 
 use crate::{
@@ -41,10 +41,12 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn load(folder: &ModelFolder, config: &EngineConfig) -> Result<Self, EngineError> {
         static LOADS: AtomicU64 = AtomicU64::new(0);
-        let tokenizer = reelsight_families::tokenizer(folder).map_err(family_error)?;
-        let family = reelsight_families::load(folder, &tokenizer).map_err(family_error)?;
-        let end = reelsight_families::end_tokens(folder, &tokenizer).map_err(family_error)?;
-        let digest = folder.digest().map_err(folder_error)?;
+        let tokenizer = reelsight_families::tokenizer(folder).map_err(|error| EngineError::model(&error))?;
+        let family =
+            reelsight_families::load(folder, &tokenizer).map_err(|error| EngineError::model(&error))?;
+        let end =
+            reelsight_families::end_tokens(folder, &tokenizer).map_err(|error| EngineError::model(&error))?;
+        let digest = folder.digest().map_err(|error| EngineError::model(&error))?;
         let (tokens, hidden) = (family.tokens_per_frame(), family.hidden_size());
         let embed = Embedder::new(session(folder, Role::EmbedTokens, config)?)?;
         let vision = VisionEncoder::new(session(folder, Role::VisionEncoder, config)?, tokens, hidden)?;
@@ -130,21 +132,8 @@ fn ort_error(error: OrtError) -> EngineError {
     }
 }
 
-fn folder_error(error: RegistryError) -> EngineError {
-    EngineError::Model {
-        message: error.to_string(),
-    }
-}
-
-/// What a family says while a model is loaded.
-fn family_error(error: FamilyError) -> EngineError {
-    EngineError::Model {
-        message: error.to_string(),
-    }
-}
-
 /// What a family says about a prompt.
-pub(crate) fn prompt_error(error: FamilyError) -> EngineError {
+pub(crate) fn prompt_error(error: &FamilyError) -> EngineError {
     match error {
         FamilyError::ControlToken { .. } => EngineError::InvalidInput {
             field: "question",

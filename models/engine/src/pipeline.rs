@@ -9,13 +9,11 @@
 use std::{thread, time::Duration};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use reelsight_media::{
-    ByteReceiver, ByteSender, CancelFlag, FrameError, FrameSource, RgbFrame, byte_channel,
-};
+use reelsight_media::{ByteReceiver, ByteSender, CancelFlag, FrameError, RgbFrame, byte_channel};
 use reelsight_preprocess::PixelTensor;
 
 use crate::{
-    EngineError,
+    EngineError, OpenFrames,
     control::{Control, StageClocks},
     graphs::Features,
     model::Model,
@@ -27,9 +25,6 @@ const FRAME_BYTES: usize = 64 << 20;
 const FEATURE_BATCHES: usize = 4;
 /// How often the job's thread looks whether it should stop while it waits for embeddings.
 const POLL: Duration = Duration::from_millis(5);
-
-/// Opens the frames of an ask, on the thread that reads them.
-pub(crate) type OpenFrames = Box<dyn FnOnce(&CancelFlag) -> Result<Box<dyn FrameSource>, FrameError> + Send>;
 
 /// A frame that went through the vision encoder.
 #[derive(Debug)]
@@ -195,9 +190,7 @@ fn pixels_of(stages: Stages<'_>, frame: &RgbFrame) -> Prepared {
         .clocks
         .preprocess
         .time(|| stages.model.family.pixels(frame));
-    let pixels = pixels.map_err(|error| EngineError::Internal {
-        message: error.to_string(),
-    })?;
+    let pixels = pixels.map_err(|error| EngineError::internal(&error))?;
     Ok(Picture {
         index: frame.index,
         damaged: frame.damaged,

@@ -84,7 +84,7 @@ fn plan_frames(
         request.fps
     };
     let rule = model.family.sampling_rule(fps, max_frames);
-    let sampled = sample(timeline, &rule, request.range_secs).map_err(sampling_error)?;
+    let sampled = sample(timeline, &rule, request.range_secs).map_err(|error| sampling_error(&error))?;
     let indices: Vec<usize> = sampled
         .frames
         .iter()
@@ -143,7 +143,7 @@ fn largest_that_fits(
     let mut best = None;
     let mut smallest = 0;
     while fails - fits > 1 || (best.is_none() && fits == 0) {
-        let middle = ((fits + fails) / 2).max(1);
+        let middle = usize::midpoint(fits, fails).max(1);
         let plan = plan_frames(model, timeline, request, middle)?.video;
         let tokens = prompt_tokens(model, &plan, question)?;
         if tokens <= room {
@@ -176,7 +176,7 @@ fn prompt_tokens(model: &Model, plan: &VideoPlan, question: &str) -> Result<usiz
     Ok(model
         .family
         .prompt(&shown(plan), &turns)
-        .map_err(prompt_error)?
+        .map_err(|error| prompt_error(&error))?
         .ids
         .len())
 }
@@ -189,7 +189,7 @@ pub(crate) fn shown(plan: &VideoPlan) -> VideoShown {
     }
 }
 
-fn sampling_error(error: SamplingError) -> EngineError {
+fn sampling_error(error: &SamplingError) -> EngineError {
     let field = match error {
         SamplingError::InvalidFps { .. } => "sampling.fps",
         SamplingError::InvalidCount => "sampling.max_frames",

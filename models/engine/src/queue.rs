@@ -84,9 +84,9 @@ impl Queue {
             let shared = Arc::clone(&shared);
             let body = move || {
                 if at < workers {
-                    shared.work()
+                    shared.work();
                 } else {
-                    shared.watch()
+                    shared.watch();
                 }
             };
             let spawned = thread::Builder::new().name(name).spawn(body);

@@ -70,10 +70,10 @@ impl<'m> Sequence<'m> {
         while self.ids.len() < end {
             control.check()?;
             let start = self.ids.len();
-            let stop = end.min(start + chunk.max(1));
-            let mut embeds = self.model.embed.run(&prompt.ids[start..stop], control)?;
+            let next = end.min(start + chunk.max(1));
+            let mut embeds = self.model.embed.run(&prompt.ids[start..next], control)?;
             place_frames(prompt, start, features, &mut embeds, self.model.decoder.hidden())?;
-            let keep = usize::from(stop == prompt.ids.len());
+            let keep = usize::from(next == prompt.ids.len());
             let step = Step {
                 embeds,
                 shown: None,
@@ -81,7 +81,7 @@ impl<'m> Sequence<'m> {
             };
             let (rows, cache) = self.model.decoder.run(&self.cache, step, control)?;
             self.cache = cache;
-            self.ids.extend(&prompt.ids[start..stop]);
+            self.ids.extend(&prompt.ids[start..next]);
             logits = (keep > 0).then_some(rows);
         }
         Ok(logits)

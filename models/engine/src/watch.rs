@@ -6,13 +6,13 @@ use reelsight_families::{Prompt, Turn, VideoShown};
 use reelsight_media::{FrameError, FrameErrorKind};
 
 use crate::{
-    EngineConfig, EngineError, EngineEvent, VideoPlan,
+    EngineConfig, EngineError, EngineEvent, OpenFrames, VideoPlan,
     control::{Control, StageClocks},
     events::Events,
     evidence::ShownFrame,
     graphs::{Features, Logits},
     model::{Model, prompt_error},
-    pipeline::{Encoded, OpenFrames, Stages, overlapped, serial},
+    pipeline::{Encoded, Stages, overlapped, serial},
     plan::shown,
     sequence::Sequence,
 };
@@ -53,7 +53,10 @@ pub(crate) fn watch<'m>(
         ..
     } = *context;
     let video = shown(plan);
-    let prompt = model.family.prompt(&video, turns).map_err(prompt_error)?;
+    let prompt = model
+        .family
+        .prompt(&video, turns)
+        .map_err(|error| prompt_error(&error))?;
     let limit = model.info.context_tokens;
     if prompt.ids.len() >= limit {
         return Err(EngineError::ContextExceeded {
@@ -199,7 +202,10 @@ impl<'m> Progress<'_, 'm> {
             .iter()
             .map(|&place| self.plan.times[place].secs())
             .collect();
-        self.prompt = model.family.prompt(&self.video, turns).map_err(prompt_error)?;
+        self.prompt = model
+            .family
+            .prompt(&self.video, turns)
+            .map_err(|error| prompt_error(&error))?;
         let before_frames = self.prompt.frames.first().map_or(0, |slot| slot.block.start);
         let common = self.sequence.common_prefix(&self.prompt.ids).min(before_frames);
         self.sequence.truncate(common, control)

@@ -219,7 +219,7 @@ fn kept(logits: &Tensor, keep: usize) -> Result<Logits, OrtError> {
 /// Cache inputs with their outputs, and the axis along which they grow: the symbolic one after the batch.
 fn cache_ports(session: &Session) -> Result<(Vec<CachePort>, usize), EngineError> {
     let mut ports = Vec::new();
-    let mut axes = Vec::new();
+    let mut growth = Vec::new();
     for port in session
         .inputs()
         .iter()
@@ -232,7 +232,7 @@ fn cache_ports(session: &Session) -> Result<(Vec<CachePort>, usize), EngineError
                 port.name
             )));
         }
-        let growing = port
+        let along = port
             .dims
             .iter()
             .skip(1)
@@ -241,13 +241,13 @@ fn cache_ports(session: &Session) -> Result<(Vec<CachePort>, usize), EngineError
         let element = port
             .element
             .filter(|element| matches!(element, Element::F32 | Element::F16));
-        let (Some(axis), Some(element)) = (growing, element) else {
+        let (Some(axis), Some(element)) = (along, element) else {
             return Err(model_error(format!(
                 "the cache input {} has a form that is not supported",
                 port.name
             )));
         };
-        axes.push(axis);
+        growth.push(axis);
         let size = |(at, dim): (usize, &Option<usize>)| dim.unwrap_or(usize::from(at != axis));
         let empty = port.dims.iter().enumerate().map(size).collect();
         ports.push(CachePort {
@@ -257,8 +257,8 @@ fn cache_ports(session: &Session) -> Result<(Vec<CachePort>, usize), EngineError
             empty,
         });
     }
-    match axes.first() {
-        Some(&axis) if axes.iter().all(|other| *other == axis) => Ok((ports, axis)),
+    match growth.first() {
+        Some(&axis) if growth.iter().all(|other| *other == axis) => Ok((ports, axis)),
         Some(_) => Err(model_error("cache inputs grow along different axes")),
         None => Err(model_error("the decoder has no KV cache")),
     }

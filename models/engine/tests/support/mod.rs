@@ -1,4 +1,11 @@
 //! What the engine's tests share: a model with random weights, made frames, a Python with transformers.
+#![expect(clippy::allow_attributes, reason = "each test file uses another part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file uses another part"
+)]
 
 use std::{
     path::{Path, PathBuf},
