@@ -31,10 +31,9 @@ impl RequestContext {
     /// From the headers of a call: the caller's `x-request-id` when it is printable and short, a new id otherwise.
     pub(crate) fn from_headers(headers: &HeaderMap) -> (Self, Result<(), EdgeError>) {
         let mut context = Self::default();
-        if let Some(id) = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()) {
-            if is_valid_id(id) {
-                id.clone_into(&mut context.request_id);
-            }
+        let sent = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+        if let Some(id) = sent.filter(|id| is_valid_id(id)) {
+            id.clone_into(&mut context.request_id);
         }
         let Some(value) = headers.get("grpc-timeout") else {
             return (context, Ok(()));
@@ -43,7 +42,7 @@ impl RequestContext {
             Some(timeout) => {
                 // A little early, so that the status is ours: the HTTP stack below would say CANCELLED.
                 let margin = (timeout / 10).min(Duration::from_millis(5));
-                context.deadline = Instant::now().checked_add(timeout - margin);
+                context.deadline = Instant::now().checked_add(timeout.saturating_sub(margin));
                 (context, Ok(()))
             }
             None => (context, Err(EdgeError::BadTimeout)),

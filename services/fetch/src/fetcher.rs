@@ -38,7 +38,7 @@ impl Default for FetchLimits {
             max_bytes: 4 << 30,
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(20),
-            total: Duration::from_secs(600),
+            total: Duration::from_mins(10),
             max_redirects: 5,
         }
     }

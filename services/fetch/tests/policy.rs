@@ -1,4 +1,5 @@
 //! Fetching from a real HTTP server on loopback, under every trick that the policy must survive.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     collections::BTreeMap,
@@ -353,7 +354,7 @@ async fn slow_and_huge_bodies_end_at_their_limits() {
     let endless = web(|mut stream, _| {
         Box::pin(async move {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok();
-            while stream.write_all(&[0; 65536]).await.is_ok() {}
+            while stream.write_all(&vec![0; 65536]).await.is_ok() {}
         })
     })
     .await;
@@ -364,7 +365,7 @@ async fn slow_and_huge_bodies_end_at_their_limits() {
     let silent = web(|mut stream, _| {
         Box::pin(async move {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nsome").await.ok();
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
         })
     })
     .await;

@@ -50,10 +50,6 @@ impl Accepted {
             .as_ref()
             .map_or_else(String::new, |id| format!("sessions/{id}"))
     }
-
-    pub(crate) fn is_follow_up(&self) -> bool {
-        matches!(self.subject, Subject::Session(_))
-    }
 }
 
 impl Qa {

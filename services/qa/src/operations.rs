@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Qa, QaError,
     accept::{Accepted, fingerprint},
-    ask::Audience,
+    progress::Audience,
 };
 
 const SCOPE: &str = "submit";

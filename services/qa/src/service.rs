@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     Qa, QaError,
     accept::{Accepted, Subject, fingerprint},
-    ask::Audience,
+    progress::Audience,
     sessions::{Stored, session_id},
     validate::{self, invalid},
 };

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use prost::Message as _;
 use reelsight_catalog::Resolved;
 use reelsight_decode::PacketIndex;
-use reelsight_edge::RequestContext;
 use reelsight_engine::{AskOutcome, AskTarget, Engine, GenerationOptions, SamplingRequest, SessionKv};
 use reelsight_proto::{
     time::{now_millis, timestamp_from_millis},
@@ -20,6 +19,7 @@ use crate::{
     Qa, QaError,
     accept::Accepted,
     job::{self, DecodedCount},
+    progress::Run,
     validate::{self, invalid},
 };
 
@@ -185,8 +185,7 @@ impl Qa {
         &self,
         engine: &Engine,
         stored: &Stored,
-        count: &DecodedCount,
-        context: &RequestContext,
+        run: &Run<'_>,
     ) -> Result<SessionKv, QaError> {
         let name = format!("sessions/{}", stored.row.id);
         let mut source = stored.record.source.clone().unwrap_or_default();
@@ -201,16 +200,23 @@ impl Qa {
         validate::clip_range(&mut request, index.timeline.duration_secs())?;
         let (id, key) = (stored.row.id.clone(), stored.row.id.clone());
         let turns = self.0.parts.store.run(move |db| db.turns(&key)).await?;
-        let target = self.first_target(engine, &resolved, index, &request, count)?;
+        let target = self.first_target(engine, &resolved, index, &request, &run.decoded)?;
         let no_generation = GenerationOptions::default();
-        let first = job::submit(engine, target, "", no_generation, (false, true), context)?;
+        let first = job::submit(engine, target, "", no_generation, (false, true), run.context)?;
         let mut state = state_of(job::finish(first).await?)?;
         for turn in turns {
             let config = GenerationConfig::decode(turn.generation.as_slice())
                 .map_err(|_malformed| QaError::Internal("a stored turn cannot be read"))?;
             let target = AskTarget::Session(state);
             let generation = validate::generation(&config)?;
-            let handle = job::submit(engine, target, &turn.question, generation, (false, true), context)?;
+            let handle = job::submit(
+                engine,
+                target,
+                &turn.question,
+                generation,
+                (false, true),
+                run.context,
+            )?;
             state = state_of(job::finish(handle).await?)?;
         }
         self.keep_state(&id, Some(&state));
