@@ -60,7 +60,7 @@ impl Avc {
         for unit in bits::units(data, self.framing) {
             match unit[0] & 0x1f {
                 1 | 2 | 5 => {
-                    class.disposable &= unit[0] >> 5 & 3 == 0;
+                    class.disposable &= unit[0] & 0x60 == 0;
                     if unit[0] & 0x1f == 5 {
                         class.entry = Entry::Clean;
                     }

@@ -45,15 +45,14 @@ impl ToRgb {
     /// The scaler for pictures like this one; made afresh only when they change.
     fn ready_for(&mut self, picture: &frame::Video) -> Result<&mut Ready, DecodeError> {
         let setup = Setup::of(picture);
-        let ready = match self.ready.take().filter(|ready| ready.setup == setup) {
-            Some(ready) => ready,
-            None => {
-                let rgb = frame::Video::new(Pixel::RGB24, picture.width(), picture.height());
-                Ready {
-                    setup,
-                    scaler: Scaler::new(&setup)?,
-                    rgb,
-                }
+        let ready = if let Some(ready) = self.ready.take().filter(|ready| ready.setup == setup) {
+            ready
+        } else {
+            let rgb = frame::Video::new(Pixel::RGB24, picture.width(), picture.height());
+            Ready {
+                setup,
+                scaler: Scaler::new(&setup)?,
+                rgb,
             }
         };
         Ok(self.ready.insert(ready))

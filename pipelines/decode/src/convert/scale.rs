@@ -105,8 +105,8 @@ pub(super) struct Scaler {
 /// The rows that one context converts: every `step`-th from `first` on.
 struct Pass {
     context: *mut ffi::SwsContext,
-    first: usize,
-    step: usize,
+    first: i32,
+    step: i32,
     rows: i32,
 }
 
@@ -145,16 +145,16 @@ impl Scaler {
                     let offset = if data.is_null() {
                         0
                     } else {
-                        *first as isize * stride as isize
+                        (*first * stride) as isize
                     };
                     planes[plane] = data.wrapping_offset(offset).cast_const();
-                    strides[plane] = stride * *step as i32;
+                    strides[plane] = stride * step;
                 }
                 let target = rgb.as_mut_ptr();
                 let stride = (*target).linesize[0];
-                let data = (*target).data[0].wrapping_offset(*first as isize * stride as isize);
+                let data = (*target).data[0].wrapping_offset((first * stride) as isize);
                 let out = [data, ptr::null_mut(), ptr::null_mut(), ptr::null_mut()];
-                let out_strides = [stride * *step as i32, 0, 0, 0];
+                let out_strides = [stride * step, 0, 0, 0];
                 ffi::sws_scale(
                     *context,
                     planes.as_ptr(),
@@ -210,7 +210,7 @@ impl Pass {
             if context.is_null() {
                 return Err(problem("no memory for a scaler"));
             }
-            let (first, step) = field.map_or((0, 1), |field| (usize::from(field > 0), 2));
+            let (first, step) = field.map_or((0, 1), |field| (field, 2));
             let pass = Self {
                 context,
                 first,

@@ -132,7 +132,7 @@ impl<'a, C: Convert> Attempt<'a, C> {
         let class = self.shared.index.packets[ordinal as usize].class;
         match &mut self.tainted {
             Some((from, to)) if class.entry == Entry::Clean && *to == u32::MAX && *from < ordinal => {
-                *to = ordinal
+                *to = ordinal;
             }
             _ => {}
         }
@@ -147,7 +147,7 @@ impl<'a, C: Convert> Attempt<'a, C> {
         loop {
             match tools.decoder.receive(&mut picture) {
                 Received::Nothing => return Ok(Outcome::Complete),
-                Received::Damaged => continue,
+                Received::Damaged => {}
                 Received::Picture(ordinal) => {
                     tools.stats.frames_decoded += 1;
                     if self.take(ordinal, &picture, tools, sender)? == Outcome::Missing {

@@ -135,8 +135,8 @@ fn a_leading_picture_is_decoded_from_the_entry_before() {
 #[test]
 fn higher_layers_are_dropped_and_lower_ones_kept() {
     let layered = |layer, disposable| Class {
-        layer,
         disposable,
+        layer,
         ..Class::default()
     };
     let packets = [

@@ -49,13 +49,14 @@ fn turns_pictures_as_a_player_does() {
     let folder = folder();
     let plain = ffmpeg(folder.path(), "plain.mp4", CLIP);
     let upright = support::rgb(&plain, &support::index_of(&plain), &[7], DecodeOptions::default()).remove(0);
-    for (angle, filter) in [
-        (90, "transpose=clock"),
-        (180, "hflip,vflip"),
-        (270, "transpose=cclock"),
-    ] {
-        // The muxer stores the counter-rotation in the display matrix, as phones do.
-        let arguments = format!("-i {} -c copy -metadata:s:v rotate={angle}", plain.display());
+    let turns = [
+        (270, 90, "transpose=clock"),
+        (180, 180, "hflip,vflip"),
+        (90, 270, "transpose=cclock"),
+    ];
+    for (tag, angle, filter) in turns {
+        // FFmpeg's tag counts the other way round.
+        let arguments = format!("-i {} -c copy -metadata:s:v rotate={tag}", plain.display());
         let file = ffmpeg(folder.path(), &format!("{angle}.mp4"), &arguments);
         let index = support::index_of(&file);
         let turned = support::rgb(&file, &index, &[7], DecodeOptions::default()).remove(0);
