@@ -49,10 +49,19 @@ impl Events {
         self.0.try_send(Ok(event)).ok();
     }
 
-    /// Ends the stream with an error; gives up on a reader that does not read.
-    pub(crate) fn fail(self, error: EngineError) {
+    /// Waits until the last event has a place, so that [`Events::finish`] will not have to.
+    pub(crate) fn wait_for_place(&self, control: &Control) -> Result<(), EngineError> {
+        while self.0.capacity() == 0 && !self.0.is_closed() {
+            control.check()?;
+            std::thread::sleep(RETRY);
+        }
+        Ok(())
+    }
+
+    /// Ends the stream; gives up on a reader that does not read.
+    pub(crate) fn finish(self, last: Result<EngineEvent, EngineError>) {
         let start = Instant::now();
-        let mut item = Err(Arc::new(error));
+        let mut item = last.map_err(Arc::new);
         while let Err(TrySendError::Full(back)) = self.0.try_send(item) {
             if start.elapsed() > LAST_WORD {
                 return;

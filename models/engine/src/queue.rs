@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use reelsight_media::CancelFlag;
 
 use crate::{
@@ -123,7 +123,7 @@ impl Queue {
             });
         }
         let (events, receiver) = Events::new();
-        if let Some(position) = ahead.checked_sub(config.max_active.max(1)) {
+        if let Some(position) = state.position(state.waiting.len(), config) {
             events.offer(EngineEvent::Queued { position });
         }
         let cancel = job.cancel.clone();
@@ -157,7 +157,7 @@ impl Queue {
         };
         self.shared.changed.notify_all();
         for Waiting { events, .. } in refused {
-            events.fail(EngineError::Cancelled);
+            events.finish(Err(EngineError::Cancelled));
         }
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
@@ -185,9 +185,16 @@ impl State {
             .max(Duration::from_millis(100))
     }
 
-    fn tell_positions(&self) {
-        for (position, Waiting { events, .. }) in self.waiting.iter().enumerate() {
-            events.offer(EngineEvent::Queued { position });
+    /// Asks ahead of the `at`-th that waits; `None` when a free job thread is about to take it.
+    fn position(&self, at: usize, config: &EngineConfig) -> Option<usize> {
+        (self.active.len() + at).checked_sub(config.max_active.max(1))
+    }
+
+    fn tell_positions(&self, config: &EngineConfig) {
+        for (at, Waiting { events, .. }) in self.waiting.iter().enumerate() {
+            if let Some(position) = self.position(at, config) {
+                events.offer(EngineEvent::Queued { position });
+            }
         }
     }
 }
@@ -196,12 +203,7 @@ impl Shared {
     /// A job thread: one ask after the other.
     fn work(&self) {
         while let Some((id, waiting)) = self.next() {
-            let started = Instant::now();
             self.run(id, waiting);
-            let mut state = self.state.lock();
-            state.active.remove(&id);
-            let wall = started.elapsed();
-            state.typical = Some(state.typical.map_or(wall, |typical| (typical * 3 + wall) / 4));
         }
     }
 
@@ -216,7 +218,7 @@ impl Shared {
                 let id = state.next_job;
                 state.next_job += 1;
                 state.active.insert(id, waiting.job.cancel.clone());
-                state.tell_positions();
+                state.tell_positions(&self.config);
                 return Some((id, waiting));
             }
             self.changed.wait(&mut state);
@@ -225,9 +227,11 @@ impl Shared {
 
     fn run(&self, id: u64, waiting: Waiting) {
         if let Some(error) = waiting.refusal() {
-            waiting.events.fail(error);
+            self.release(id, None);
+            waiting.events.finish(Err(error));
             return;
         }
+        let started = Instant::now();
         let Waiting { job, events, since } = waiting;
         let control = Control {
             cancel: job.cancel.clone(),
@@ -248,9 +252,21 @@ impl Shared {
                 message: format!("the thread of ask {id} panicked"),
             })
         });
-        let sent = outcome.and_then(|outcome| events.send(EngineEvent::Done(Box::new(outcome)), &control));
-        if let Err(error) = sent {
-            events.fail(error);
+        let last = outcome.and_then(|outcome| {
+            events.wait_for_place(&control)?;
+            Ok(EngineEvent::Done(Box::new(outcome)))
+        });
+        // Whoever reads the end may submit the next ask at once: the place must be free by then.
+        self.release(id, Some(started.elapsed()));
+        events.finish(last);
+    }
+
+    /// Frees the place of an ask that took `wall`, if it ran.
+    fn release(&self, id: u64, wall: Option<Duration>) {
+        let mut state = self.state.lock();
+        state.active.remove(&id);
+        if let Some(wall) = wall {
+            state.typical = Some(state.typical.map_or(wall, |typical| (typical * 3 + wall) / 4));
         }
     }
 
@@ -267,12 +283,17 @@ impl Shared {
                 .partition(|waiting| waiting.refusal().is_some());
             state.waiting = kept;
             if !gone.is_empty() {
-                state.tell_positions();
+                state.tell_positions(&self.config);
             }
-            for waiting in gone {
-                if let Some(error) = waiting.refusal() {
-                    waiting.events.fail(error);
+            MutexGuard::unlocked(&mut state, || {
+                for waiting in gone {
+                    if let Some(error) = waiting.refusal() {
+                        waiting.events.finish(Err(error));
+                    }
                 }
+            });
+            if state.closed {
+                return;
             }
             self.changed.wait_for(&mut state, WATCH);
         }
