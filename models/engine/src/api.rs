@@ -223,7 +223,7 @@ pub enum Finish {
 /// A time range that the answer rests on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvidenceSpan {
-    /// Seconds, from the first cited frame's time.
+    /// Seconds; each sampled frame stands for the times that it is nearest to.
     pub start_secs: f64,
     /// Seconds, half way from the last cited frame to the next one that was shown; where the video's last frame ends.
     pub end_secs: f64,

@@ -1,13 +1,17 @@
 //! Which frames an answer rests on.
 //!
-//! The measure works on any decoder graph: the likelihood of the given answer while all other frames are hidden from
+//! A model may bring a grounding graph that says so ([`ground`]). The other measure works on any decoder graph: the likelihood of the given answer while all other frames are hidden from
 //! the question and the answer by zeros in the attention mask. A frame that alone makes the answer likely is evidence
 //! for it (sufficiency); when none does alone, frames without which it gets less likely are (necessity).
 
 use reelsight_families::Prompt;
 
 use crate::{
-    EngineError, EvidenceSpan, VideoPlan, control::Control, graphs::Step, kv::KvCache, model::Model,
+    EngineError, EvidenceSpan, VideoPlan,
+    control::Control,
+    graphs::{Logits, Step},
+    kv::KvCache,
+    model::Model,
     sampler::log_probability,
 };
 
@@ -19,24 +23,28 @@ const SUFFICIENT: f64 = 0.5;
 const NOISE: f64 = 0.02;
 /// Frames with less than this part of the best frame's score are not cited.
 const CITED: f64 = 0.5;
+/// Frames that a grounding graph gives at least this chance are cited; when none has it, the best one is.
+const GROUNDED: f64 = 0.4;
 
 /// A frame that the model was shown.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ShownFrame {
     pub(crate) index: u64,
+    /// A frame stands for the times that it is nearest to: from half way after the one before, or from its own time.
     pub(crate) start_secs: f64,
-    /// Half way to the next shown frame; where the last one stops being shown.
+    /// To half way before the next one, or to where the last one stops being shown.
     pub(crate) end_secs: f64,
 }
 
 impl ShownFrame {
     /// The frame at `place` of `plan`, when those at `seen` were shown.
     pub(crate) fn of(plan: &VideoPlan, place: usize, seen: &[usize]) -> Self {
-        let start_secs = plan.times[place].secs();
+        let time = plan.times[place].secs();
+        let half_way = |other: &usize| f64::midpoint(time, plan.times[*other].secs());
+        let before = seen[..seen.partition_point(|&other| other < place)].last();
         let next = seen.get(seen.partition_point(|&other| other <= place));
-        let end_secs = next.map_or(plan.ends_secs[place], |&next| {
-            f64::midpoint(start_secs, plan.times[next].secs())
-        });
+        let start_secs = before.map_or(time, half_way);
+        let end_secs = next.map_or(plan.ends_secs[place], half_way);
         Self {
             index: plan.frames[place],
             start_secs,
@@ -100,11 +108,54 @@ pub(crate) struct Scene<'a> {
     pub(crate) answer: &'a [u32],
 }
 
-/// Time ranges that carry the answer, best first.
-pub(crate) fn cite(scene: &Scene<'_>, control: &Control) -> Result<Vec<EvidenceSpan>, EngineError> {
+/// The chance of each frame to be evidence, as the model's grounding graph sees it; `logits` are those after the
+/// prompt. `None` when the model has no such graph.
+pub(crate) fn ground(
+    model: &Model,
+    prompt: &Prompt,
+    cache: &KvCache,
+    logits: &Logits,
+    control: &Control,
+) -> Result<Option<Vec<f64>>, EngineError> {
+    let (Some(grounding), Some(hidden)) = (&model.grounding, logits.hidden()) else {
+        return Ok(None);
+    };
+    let scores = grounding.run(hidden, &model.decoder.named(cache), cache.len, control)?;
+    Ok(Some(
+        prompt
+            .frames
+            .iter()
+            .map(|slot| sigmoid(log_sum_exp(&scores[slot.visual.clone()])))
+            .collect(),
+    ))
+}
+
+fn log_sum_exp(scores: &[f32]) -> f64 {
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    f64::from(highest)
+        + scores
+            .iter()
+            .map(|score| f64::from(score - highest).exp())
+            .sum::<f64>()
+            .ln()
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Time ranges that carry the answer, best first: by `grounded` where the model says, else by likelihood.
+pub(crate) fn cite(
+    scene: &Scene<'_>,
+    grounded: Option<&[f64]>,
+    control: &Control,
+) -> Result<Vec<EvidenceSpan>, EngineError> {
     let frames = scene.frames.len();
     if scene.answer.is_empty() || frames == 0 {
         return Ok(Vec::new());
+    }
+    if let Some(chances) = grounded {
+        return Ok(spans(scene.frames, chances, GROUNDED.min(highest(chances))));
     }
     let size = frames.div_ceil(MAX_GROUPS);
     let groups = frames.div_ceil(size);
@@ -112,7 +163,11 @@ pub(crate) fn cite(scene: &Scene<'_>, control: &Control) -> Result<Vec<EvidenceS
     let mut likelihood = |shown: &[bool]| probe.likelihood(|frame| shown[frame / size], control);
     let scores = Likelihood.scores(groups, &mut likelihood)?;
     let scores: Vec<f64> = (0..frames).map(|frame| scores[frame / size]).collect();
-    Ok(spans(scene.frames, &scores))
+    Ok(spans(scene.frames, &scores, CITED * highest(&scores)))
+}
+
+fn highest(scores: &[f64]) -> f64 {
+    scores.iter().copied().fold(0.0, f64::max)
 }
 
 /// The question and the answer, ready to be run again after the video's part of the cache.
@@ -165,10 +220,9 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Merges the frames that score well into ranges; scores become shares of the whole.
-fn spans(frames: &[ShownFrame], scores: &[f64]) -> Vec<EvidenceSpan> {
-    let best = scores.iter().copied().fold(0.0, f64::max);
-    let cited = |score: f64| score > 0.0 && score >= CITED * best;
+/// Merges the frames that score at least `threshold` into ranges; scores become shares of the whole.
+fn spans(frames: &[ShownFrame], scores: &[f64], threshold: f64) -> Vec<EvidenceSpan> {
+    let cited = |score: f64| score > 0.0 && score >= threshold;
     let total: f64 = scores.iter().sum();
     let mut spans: Vec<EvidenceSpan> = Vec::new();
     let mut previous = None;
@@ -224,13 +278,20 @@ mod tests {
 
     #[test]
     fn neighbours_merge_and_the_best_span_comes_first() {
-        let spans = spans(&frames(6), &[1.0, 0.1, 0.0, 2.0, 1.5, 0.4]);
+        let spans = spans(&frames(6), &[1.0, 0.1, 0.0, 2.0, 1.5, 0.4], 1.0);
         assert_eq!(spans.len(), 2);
         assert_eq!((spans[0].start_secs, spans[0].end_secs), (3.0, 4.5));
         assert_eq!(spans[0].frames, [75, 100]);
         assert!((spans[0].score - 0.7).abs() < 1e-6 && (spans[1].score - 0.2).abs() < 1e-6);
         assert_eq!((spans[1].start_secs, spans[1].end_secs), (0.0, 0.5));
-        assert!(super::spans(&frames(3), &[0.0; 3]).is_empty());
+        assert!(super::spans(&frames(3), &[0.0; 3], 0.0).is_empty());
+    }
+
+    #[test]
+    fn visual_tokens_add_up_to_a_chance() {
+        assert!((log_sum_exp(&[0.0, 0.0]) - 2.0_f64.ln()).abs() < 1e-9);
+        assert!((log_sum_exp(&[-900.0, -900.0]) - (2.0_f64.ln() - 900.0)).abs() < 1e-9);
+        assert!((sigmoid(0.0) - 0.5).abs() < 1e-12 && sigmoid(-900.0) >= 0.0);
     }
 
     #[test]
@@ -254,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_lasts_half_way_to_the_next_one_that_was_shown() {
+    fn a_frame_stands_for_the_times_that_it_is_nearest_to() {
         let base = reelsight_media::TimeBase::new(1, 10).unwrap();
         let time = |pts| reelsight_media::MediaTime {
             pts: reelsight_media::Pts(pts),
@@ -270,12 +331,13 @@ mod tests {
             visual_tokens: 27,
             reduced: None,
         };
-        let ends = |seen: &[usize]| {
-            seen.iter()
-                .map(|&at| ShownFrame::of(&plan, at, seen).end_secs)
+        let ranges = |seen: &[usize]| {
+            let frames = seen.iter().map(|&at| ShownFrame::of(&plan, at, seen));
+            frames
+                .map(|frame| (frame.start_secs, frame.end_secs))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(ends(&[0, 1, 2]), [0.5, 1.5, 2.1]);
-        assert_eq!(ends(&[0, 2]), [1.0, 2.1]);
+        assert_eq!(ranges(&[0, 1, 2]), [(0.0, 0.5), (0.5, 1.5), (1.5, 2.1)]);
+        assert_eq!(ranges(&[0, 2]), [(0.0, 1.0), (1.0, 2.1)]);
     }
 }

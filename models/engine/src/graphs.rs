@@ -4,10 +4,12 @@
 
 mod decoder;
 mod embed;
+mod grounding;
 mod vision;
 
 pub(crate) use decoder::{Decoder, Logits, Step};
 pub(crate) use embed::Embedder;
+pub(crate) use grounding::Grounding;
 pub(crate) use vision::{Features, VisionEncoder};
 
 use reelsight_ort::{Element, OrtError, Port, Session, Tensor};

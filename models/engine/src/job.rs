@@ -10,7 +10,7 @@ use reelsight_families::{Prompt, Turn, VideoShown};
 
 use crate::{
     AskJob, AskOutcome, AskTarget, EngineError, EngineEvent, Finish, SessionKv, StageTimes,
-    evidence::{Scene, ShownFrame, cite},
+    evidence::{Scene, ShownFrame, cite, ground},
     generate::{Generated, generate},
     graphs::Logits,
     model::prompt_error,
@@ -54,6 +54,13 @@ pub(crate) fn run(context: &JobContext<'_>, job: AskJob, queue: Duration) -> Res
         }
         AskTarget::Session(session) => follow_up(context, &session.0, question)?,
     };
+    // The state that is about to answer is gone once the answer has begun.
+    let grounded = match &ready.logits {
+        Some(logits) if citations => clocks
+            .evidence
+            .time(|| ground(model, &ready.prompt, &ready.sequence.cache, logits, control))?,
+        _ => None,
+    };
     let generated = match ready.logits.take() {
         Some(logits) => Some(
             clocks
@@ -86,7 +93,9 @@ pub(crate) fn run(context: &JobContext<'_>, job: AskJob, queue: Duration) -> Res
             frames,
             answer,
         };
-        evidence = clocks.evidence.time(|| cite(&scene, control))?;
+        evidence = clocks
+            .evidence
+            .time(|| cite(&scene, grounded.as_deref(), control))?;
     }
     let times = StageTimes {
         queue,

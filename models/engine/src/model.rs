@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use reelsight_text::Tokenizer;
 
 use crate::{
     EngineConfig, EngineError, ModelInfo,
-    graphs::{Decoder, Embedder, VisionEncoder},
+    graphs::{Decoder, Embedder, Grounding, VisionEncoder},
 };
 
 const DEFAULT_MAX_TOKENS: usize = 128;
@@ -31,6 +32,8 @@ pub(crate) struct Model {
     pub(crate) embed: Embedder,
     pub(crate) vision: VisionEncoder,
     pub(crate) decoder: Decoder,
+    /// The model's own word on what its answers rest on.
+    pub(crate) grounding: Option<Grounding>,
     /// Ids that end an answer.
     pub(crate) end: BTreeSet<u32>,
     /// Answers that mean "not in the video", normalised.
@@ -51,6 +54,13 @@ impl Model {
         let embed = Embedder::new(session(folder, Role::EmbedTokens, config)?)?;
         let vision = VisionEncoder::new(session(folder, Role::VisionEncoder, config)?, tokens, hidden)?;
         let decoder = Decoder::new(session(folder, Role::Decoder, config)?, hidden)?;
+        let grounding = match folder.grounding_path() {
+            Some(path) => Some(Grounding::new(
+                load(&path, "grounding", config)?,
+                &decoder.present(),
+            )?),
+            None => None,
+        };
         if folder.graph(Role::Decoder).is_dynamically_quantized() {
             tracing::warn!(
                 model = folder.name(),
@@ -89,6 +99,7 @@ impl Model {
             embed,
             vision,
             decoder,
+            grounding,
             end,
         })
     }
@@ -113,14 +124,18 @@ fn normalised(answer: &str) -> String {
 }
 
 fn session(folder: &ModelFolder, role: Role, config: &EngineConfig) -> Result<Session, EngineError> {
+    load(folder.graph_path(role), role.stem(), config)
+}
+
+fn load(path: &Path, name: &str, config: &EngineConfig) -> Result<Session, EngineError> {
     let options = SessionOptions {
-        name: role.stem().to_owned(),
+        name: name.to_owned(),
         intra_threads: config.intra_threads,
         // Each job waits for at most two runs at a time: one of its encoder thread, one of its own.
         queue: 2 * config.max_active.max(1),
     };
     let runtime = runtime(None).map_err(ort_error)?;
-    Session::load(runtime, folder.graph_path(role), &options).map_err(ort_error)
+    Session::load(runtime, path, &options).map_err(ort_error)
 }
 
 fn ort_error(error: OrtError) -> EngineError {

@@ -133,6 +133,13 @@ impl ModelFolder {
         &self.graphs[&role].path
     }
 
+    /// The optional graph that says what an answer rests on.
+    #[must_use]
+    pub fn grounding_path(&self) -> Option<PathBuf> {
+        let path = graphs_dir(&self.root).join("grounding.onnx");
+        path.is_file().then_some(path)
+    }
+
     /// Header of the graph in use for `role`.
     #[must_use]
     pub fn graph(&self, role: Role) -> &GraphSummary {
@@ -222,6 +229,10 @@ impl ModelFolder {
             files.extend(summary.external.keys().map(|location| dir.join(location)));
             files.push(relative.to_owned());
         }
+        files.extend(
+            self.grounding_path()
+                .and_then(|path| Some(path.strip_prefix(&self.root).ok()?.to_owned())),
+        );
         files.sort();
         files.dedup();
         files

@@ -70,6 +70,9 @@ pub(crate) struct ServeArgs {
     /// Address of the admin API; off by default.
     #[arg(long, env = "REELSIGHT_ADMIN_LISTEN")]
     pub(crate) admin_listen: Option<SocketAddr>,
+    /// Serve addresses other than loopback although there is no authentication.
+    #[arg(long)]
+    pub(crate) insecure_listen: bool,
     /// Uploads, the database and temporary files live here.
     #[arg(long, env = "REELSIGHT_DATA_DIR", default_value = ".data")]
     pub(crate) data_dir: PathBuf,

@@ -12,6 +12,8 @@ const MASK: &str = "attention_mask";
 const POSITIONS: &str = "position_ids";
 const KEEP: &str = "num_logits_to_keep";
 const CACHE_BRANCH: &str = "use_cache_branch";
+/// What the language head reads; an output of graphs that others plug in beside.
+const HIDDEN: &str = "hidden_last";
 
 /// The `decoder_model_merged` graph.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub(crate) struct Decoder {
     session: Session,
     embeds: Port,
     logits: Arc<str>,
+    hidden_last: Option<Arc<str>>,
     positions: Option<Port>,
     keep: Option<Port>,
     has_cache_branch: bool,
@@ -52,9 +55,15 @@ pub(crate) struct Step<'a> {
 pub(crate) struct Logits {
     values: Vec<f32>,
     vocabulary: usize,
+    hidden: Vec<f32>,
 }
 
 impl Logits {
+    /// The state `[hidden]` behind the last row; `None` where the graph does not give it.
+    pub(crate) fn hidden(&self) -> Option<&[f32]> {
+        (!self.hidden.is_empty()).then_some(&*self.hidden)
+    }
+
     /// Row `at`, from the first that was kept.
     pub(crate) fn row(&self, at: usize) -> &[f32] {
         &self.values[at * self.vocabulary..(at + 1) * self.vocabulary]
@@ -95,9 +104,11 @@ impl Decoder {
         }
         let (cache, cache_axis) = cache_ports(&session)?;
         let logits = Arc::clone(&port(session.outputs(), "logits", |port| &*port.name == "logits")?.name);
+        let hidden_last = session.outputs().iter().find(|port| &*port.name == HIDDEN);
         Ok(Self {
             embeds,
             logits,
+            hidden_last: hidden_last.map(|port| Arc::clone(&port.name)),
             positions,
             keep: session.input(KEEP).cloned(),
             has_cache_branch: session.input(CACHE_BRANCH).is_some(),
@@ -111,6 +122,19 @@ impl Decoder {
     /// Width of embeddings.
     pub(crate) fn hidden(&self) -> usize {
         self.hidden
+    }
+
+    /// Names of the cache outputs.
+    pub(crate) fn present(&self) -> Vec<Arc<str>> {
+        self.cache.iter().map(|port| Arc::clone(&port.present)).collect()
+    }
+
+    /// The tensors of `cache` by the name of the output that gave them.
+    pub(crate) fn named<'c>(&'c self, cache: &'c KvCache) -> Vec<(Arc<str>, Tensor)> {
+        self.present()
+            .into_iter()
+            .zip(cache.tensors.iter().cloned())
+            .collect()
     }
 
     /// Bytes of one token over all layers.
@@ -154,8 +178,15 @@ impl Decoder {
             let logits = outputs.take(&self.logits)?;
             let tensors = self.cache.iter().map(|port| outputs.take(&port.present));
             let tensors = tensors.collect::<Result<_, _>>()?;
+            let hidden = match &self.hidden_last {
+                Some(name) if keep > 0 => last_row(&outputs.take(name)?, self.hidden)?,
+                _ => Vec::new(),
+            };
             Ok((
-                kept(&logits, keep)?,
+                Logits {
+                    hidden,
+                    ..kept(&logits, keep)?
+                },
                 KvCache {
                     tensors,
                     axis: self.cache_axis,
@@ -213,7 +244,14 @@ fn kept(logits: &Tensor, keep: usize) -> Result<Logits, OrtError> {
     Ok(Logits {
         values: values[values.len() - wanted..].to_vec(),
         vocabulary,
+        hidden: Vec::new(),
     })
+}
+
+/// The last `width` values.
+fn last_row(states: &Tensor, width: usize) -> Result<Vec<f32>, OrtError> {
+    let values = states.to_f32()?;
+    Ok(values[values.len().saturating_sub(width)..].to_vec())
 }
 
 /// Cache inputs with their outputs, and the axis along which they grow: the symbolic one after the batch.

@@ -1,0 +1,127 @@
+//! `reelsight serve`, and the same service inside the process for `reelsight ask`.
+
+use std::{num::NonZero, path::Path};
+
+use reelsight_engine::{Engine, EngineConfig};
+use reelsight_registry::ModelFolder;
+use reelsight_server::{Server, ServerConfig, ServerError, Services};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    args::{AskArgs, ModelArgs, ServeArgs},
+    exit::{Failure, FailureKind},
+    models,
+};
+
+/// Tokens per run of the decoder while the prompt is read: long enough for efficient matrix products, short enough
+/// that a cancelled ask ends soon.
+const PREFILL_CHUNK: usize = 256;
+/// Frames per run of the vision graph.
+const VISION_BATCH: usize = 8;
+
+pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
+    let mut config = ServerConfig {
+        listen: args.listen,
+        admin_listen: args.admin_listen,
+        insecure_listen: args.insecure_listen,
+        data_dir: args.data_dir,
+        media_roots: args.media_root,
+        url_allow: url_allow(&args.url_allow)?,
+        ..ServerConfig::default()
+    };
+    config.qa.max_active = args.max_active.into();
+    config.qa.max_queued = args.max_queued.into();
+    config.validate().map_err(|error| unstartable(&error))?;
+    let engine = engine(&args.model, &config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(config, engine))
+}
+
+/// Serves until the first SIGINT or SIGTERM, then lets running asks end.
+#[expect(clippy::print_stdout, reason = "scripts wait for this line, and need the port that was taken")]
+async fn serve(config: ServerConfig, engine: Engine) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let server = Server::start(config, vec![engine]).await.map_err(|error| unstartable(&error))?;
+    if let Some(admin) = server.admin_addr() {
+        println!("admin listening on {admin}");
+    }
+    println!("listening on {}", server.local_addr());
+    tokio::select! {
+        _interrupt = tokio::signal::ctrl_c() => {}
+        _terminate = terminate.recv() => {}
+    }
+    tracing::info!("draining");
+    server.shutdown().await;
+    Ok(())
+}
+
+/// The service of an in-process ask: it may open the folder of that one file, and forgets everything afterwards.
+pub(crate) struct LocalService {
+    pub(crate) services: Services,
+    /// Deleted when the ask ends.
+    _data: tempfile::TempDir,
+}
+
+impl LocalService {
+    pub(crate) async fn open(args: &AskArgs) -> Result<Self, Failure> {
+        let data = tempfile::tempdir()?;
+        let mut config = ServerConfig {
+            data_dir: data.path().to_path_buf(),
+            url_allow: url_allow(&args.url_allow)?,
+            media_roots: Path::new(&args.video).parent().map(parent_or_here).filter(|p| p.is_dir()).into_iter().collect(),
+            ..ServerConfig::default()
+        };
+        config.qa.max_active = 1;
+        let engine = engine(&args.model, &config)?;
+        let services = Services::open(&config, vec![engine]).await.map_err(|error| unstartable(&error))?;
+        Ok(Self { services, _data: data })
+    }
+}
+
+/// `clip.mp4` has the parent `""`, which means the current folder.
+fn parent_or_here(parent: &Path) -> std::path::PathBuf {
+    if parent.as_os_str().is_empty() { ".".into() } else { parent.into() }
+}
+
+fn engine(args: &ModelArgs, config: &ServerConfig) -> Result<Engine, Failure> {
+    let folder = models::open(&args.model, &models::roots(&args.model_root))?;
+    let defaults = engine_defaults();
+    load_engine(
+        &folder,
+        EngineConfig {
+            intra_threads: args.intra_threads.map_or(defaults.intra_threads, usize::from),
+            max_active: config.qa.max_active,
+            max_queued: config.qa.max_queued,
+            no_overlap: args.no_overlap,
+            ..defaults
+        },
+    )
+}
+
+/// Half of the cores for each session, because decoding and preprocessing run beside it.
+pub(crate) fn engine_defaults() -> EngineConfig {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    EngineConfig {
+        intra_threads: cores.div_ceil(2),
+        max_active: 1,
+        max_queued: 0,
+        prefill_chunk: PREFILL_CHUNK,
+        vision_batch: VISION_BATCH,
+        no_overlap: false,
+    }
+}
+
+pub(crate) fn load_engine(folder: &ModelFolder, config: EngineConfig) -> Result<Engine, Failure> {
+    Ok(Engine::load(folder, config)?)
+}
+
+fn url_allow<T: std::str::FromStr<Err = String>>(texts: &[String]) -> Result<Vec<T>, Failure> {
+    let parse = |text: &String| {
+        text.parse().map_err(|error| Failure::input("INVALID_URL_ALLOW", format!("--url-allow {text}: {error}")))
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn unstartable(error: &ServerError) -> Failure {
+    Failure::new(FailureKind::Setup, "SERVER_NOT_STARTED", error)
+}
