@@ -1,4 +1,10 @@
 //! The crate against decoders that nobody here wrote, and against files that nobody wants.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests fail by panicking, and say on stderr what they skip"
+)]
 
 mod decode {
     pub(crate) mod support;

@@ -2,6 +2,9 @@
 
 use reelsight_media::Timeline;
 
+/// More samples than any video has frames: a rate that asks for so many is a mistake.
+const MAX_SAMPLES: f64 = 1e8;
+
 /// How frames are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -33,7 +36,7 @@ pub struct Sampled {
 #[non_exhaustive]
 pub enum SamplingError {
     /// Frames per second must be a positive, finite number.
-    #[error("{fps} frames per second: give a positive number")]
+    #[error("{fps} frames per second: give a positive number that a video can have")]
     InvalidFps {
         /// What was given.
         fps: f64,
@@ -153,7 +156,8 @@ impl<'a> Part<'a> {
     }
 
     fn every(&self, fps: f64) -> Result<Vec<usize>, SamplingError> {
-        if !(fps.is_finite() && fps > 0.0) {
+        let samples = (self.end_secs - self.start_secs) * fps;
+        if !(fps.is_finite() && fps > 0.0 && samples < MAX_SAMPLES) {
             return Err(SamplingError::InvalidFps { fps });
         }
         let times = (0_u64..).map(|k| self.start_secs + k as f64 / fps);
@@ -197,3 +201,6 @@ impl<'a> Part<'a> {
         Ok(picked.into_iter().map(|index| self.first + index).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;
