@@ -137,7 +137,7 @@ proptest! {
             let Ok(Sampled { frames, duplicates }) = sample(&video, &rule, range) else { continue };
             prop_assert!(!frames.is_empty());
             prop_assert!(frames.windows(2).all(|pair| pair[0] < pair[1]));
-            prop_assert!(frames.iter().all(|&frame| (frame as usize) < pts.len()));
+            prop_assert!(frames.iter().all(|&frame| frame < pts.len() as u64));
             match rule {
                 Rule::Count(count) => prop_assert_eq!(frames.len() + duplicates, count),
                 Rule::SmolVlm { max_frames, .. } => prop_assert!(frames.len() <= max_frames),
