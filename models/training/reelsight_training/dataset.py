@@ -163,6 +163,10 @@ class Packer:
         places = sample.answers[-1][1]
         for place, keys in zip(places[:-1], self._evidence(sample, scene, question, len(answer) - 1), strict=True):
             sample.looks["evidence"].append((place, keys))
+        if question.family == "caption":
+            # The word that completes a name must know which object of the order it was.
+            for rank, thing in enumerate(scene.objects):
+                self._referent_targets(sample, scene, thing.name, thing, first + 2 + 3 * rank)
         self._mention_targets(sample, scene, question, spans, base)
         return start + len(lead) + len(body) + len(self.ask) + len(answer)
 

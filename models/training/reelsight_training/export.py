@@ -47,6 +47,7 @@ def write_folder(
     folder.write_config(out, model.shape, words)
     folder.write_tokenizer(out, words)
     folder.write_processor(out, model.shape)
+    folder.write_manifest(out)
     state = {key: value.detach().cpu().float().numpy() for key, value in model.state_dict().items()}
     write_graphs(out, state, model.shape, form, grounding)
     if safetensors:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from reelsight_training import tokenizer as tok
+from reelsight_training.lexicon import NOT_SHOWN
 from reelsight_training.model import Shape, hf_config
 
 CHAT_TEMPLATE = (
@@ -125,6 +126,18 @@ def write_config(out: Path, shape: Shape, tokenizer) -> None:
         "max_new_tokens": 64,
     }
     _dump(out / "generation_config.json", generation)
+
+
+def write_manifest(out: Path) -> None:
+    """Writes reelsight.json: what no other file of the layout says, for whoever serves the model."""
+    manifest = {
+        "name": "reelsight-tiny",
+        "license": "Apache-2.0",
+        "no_evidence": [NOT_SHOWN],
+        "default_fps": FPS,
+        "default_max_frames": MAX_FRAMES,
+    }
+    _dump(out / "reelsight.json", manifest)
 
 
 def write_hashes(out: Path) -> None:

@@ -299,12 +299,15 @@ class Connector(nn.Module):
         self.scale = shape.scale
         self.modality_projection = Projection(shape)
 
-    def forward(self, x):
+    def shuffle(self, x):
+        """Stacks the channels of 2 x 2 patches: [n, 36, W] becomes [n, 9, 4 W]."""
         batch, patches, width = x.shape
         side, scale = int(patches**0.5), self.scale
         x = x.view(batch, side // scale, scale, side // scale, scale * width)
-        x = x.transpose(2, 3).reshape(batch, patches // scale**2, width * scale**2)
-        return self.modality_projection(x)
+        return x.transpose(2, 3).reshape(batch, patches // scale**2, width * scale**2)
+
+    def forward(self, x):
+        return self.modality_projection(self.shuffle(x))
 
 
 class Core(nn.Module):

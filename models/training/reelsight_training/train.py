@@ -6,12 +6,13 @@
 Stages: `words` teaches the decoder on visual tokens written with word embeddings; `tower`
 teaches the tower to see; `fit` makes the connector speak the decoder's language; `see`
 trains the decoder on what the frozen tower really says. Checkpoints are written every two
-minutes and when the time is up; `--resume` continues from the last one.
+minutes, when the time is up and on SIGTERM; `--resume` continues from the last one.
 """
 
 import argparse
 import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -33,12 +34,12 @@ from reelsight_training.language import (
     look_loss,
 )
 from reelsight_training.model import ReelsightTiny, Shape, init_weights
-from reelsight_training.train_tower import TowerHeads, draw_frames, normalise, tower_loss
+from reelsight_training.train_tower import TowerHeads, draw_frames, normalise, solve_connector, tower_loss
 from reelsight_training.weights import state_dict_from_onnx
 
 # Stage -> optimiser steps; --scale multiplies them.
-STAGES = {"words": 1000, "tower": 700, "fit": 700, "see": 4000}
-RATES = {"words": 1.5e-3, "tower": 1.5e-3, "fit": 7e-4, "see": 1.2e-3}
+STAGES = {"words": 700, "tower": 700, "fit": 400, "see": 4000}
+RATES = {"words": 1.5e-3, "tower": 1.5e-3, "fit": 4e-4, "see": 1.2e-3}
 BANK_FRAMES = 12000
 SAVE_SECONDS = 120
 LOG_STEPS = 50
@@ -69,6 +70,7 @@ class Trainer:
         self.optimiser: torch.optim.Optimizer | None = None
         self.saved_optimiser: dict | None = None
         self.saved_at = time.monotonic()
+        self.stopped = False
 
     def modules(self) -> dict[str, nn.Module]:
         """Returns the modules that a checkpoint stores."""
@@ -134,7 +136,7 @@ class Trainer:
         parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         began = time.monotonic()
         while self.step < total:
-            if time.monotonic() > deadline:
+            if self.stopped or time.monotonic() > deadline:
                 return False
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group.get("factor", 1.0) * rate_factor(self.step, total, self.stage == "words")
@@ -151,6 +153,10 @@ class Trainer:
             if time.monotonic() - self.saved_at > SAVE_SECONDS:
                 self.save()
         return True
+
+    def stop(self, *_) -> None:
+        """Ends the slice after the current step: the handler of SIGTERM and SIGINT."""
+        self.stopped = True
 
     def language_groups(self) -> list[dict]:
         """Returns decoder parameters; the embeddings move more slowly than the matrices."""
@@ -212,6 +218,9 @@ class Trainer:
         """Fits the visual tokens to the codebook that the decoder has learnt."""
         with torch.no_grad():
             codebook = self.codebook.table(self.model.model.text_model.embed_tokens.weight)
+        if self.step == 0:
+            error = solve_connector(self.model, codebook, self.seed)
+            print(f"connector solved, relative error {error:.3f}", flush=True)
         return self.run_tower(deadline, codebook)
 
     def run_see(self, deadline: float) -> bool:
@@ -313,6 +322,8 @@ def main() -> int:
         trainer.load()
     elif args.from_zoo:
         trainer.load_zoo(args.from_zoo)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, trainer.stop)
     done = trainer.run(time.monotonic() + args.max_seconds)
     print("finished" if done else f"stopped in stage {trainer.stage}; continue with --resume", flush=True)
     return 0

@@ -70,3 +70,30 @@ def tower_loss(model: ReelsightTiny, heads: TowerHeads, pixels, codes, codebook=
     right = (scores.argmax(-1) == codes)[shown].float().mean().item()
     sharp = F.cross_entropy((scores / (2 * spread * tokens.shape[-1] * 0.05)).flatten(0, 1), codes.flatten())
     return loss + 3.0 * distance + 0.2 * sharp, right, distance.item()
+
+
+@torch.no_grad()
+def solve_connector(model: ReelsightTiny, codebook: torch.Tensor, seed: int, batches: int = 60) -> float:
+    """Sets the connector to the least-squares map onto the codebook; returns its relative error.
+
+    The connector is linear, so the best one for a given tower needs no gradient steps.
+    """
+    rng = Random(f"connector {seed}")
+    device = codebook.device
+    width = model.shape.tower_hidden * model.shape.scale**2
+    gram = torch.zeros(width, width, dtype=torch.float64)
+    cross = torch.zeros(width, codebook.shape[1], dtype=torch.float64)
+    cells = torch.arange(CELLS)
+    inputs, wanted = None, None
+    for _ in range(batches):
+        pixels, codes = draw_frames(rng, 64, model.shape.image)
+        states = model.model.vision_model(normalise(pixels).to(device))
+        inputs = model.model.connector.shuffle(states).flatten(0, 1).double().cpu()
+        keys = (torch.from_numpy(codes) * CELLS + cells).flatten()
+        wanted = codebook[keys.to(device)].double().cpu()
+        gram += inputs.T @ inputs
+        cross += inputs.T @ wanted
+    ridge = 1e-5 * gram.diagonal().mean() * torch.eye(width, dtype=torch.float64)
+    solution = torch.linalg.solve(gram + ridge, cross)
+    model.model.connector.modality_projection.proj.weight.copy_(solution.T.float())
+    return ((inputs @ solution - wanted).pow(2).mean() / wanted.var()).item()

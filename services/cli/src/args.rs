@@ -202,7 +202,9 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
-    let parsed = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    let parsed = text
+        .split_once('x')
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
     match parsed {
         Some((w, h)) if (1..=16_384).contains(&w) && (1..=16_384).contains(&h) => Ok((w, h)),
         _ => Err("must be WIDTHxHEIGHT with sides from 1 to 16384, for example 336x336".to_owned()),

@@ -1,15 +1,12 @@
 //! `reelsight ask`: one question, over the same gRPC path with and without a server.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    time::Duration,
-};
+use std::{io::Write as _, time::Duration};
 
 use futures::StreamExt as _;
 use indicatif::ProgressBar;
 use reelsight_proto::v1::{
-    AnswerOptions, AskRequest, AskResponse, AskResult, Citation, FinishReason, GenerationConfig, Progress, Sampling,
-    SamplingReport, Stage, Usage, ask_request::Target, ask_response::Event,
+    AnswerOptions, AskRequest, AskResponse, AskResult, Citation, FinishReason, GenerationConfig, Progress,
+    Sampling, SamplingReport, Stage, Usage, ask_request::Target, ask_response::Event,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +18,10 @@ use crate::{
 };
 
 pub(crate) fn run(args: AskArgs) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(async {
         let connection = client::connect(&args).await?;
         let outcome = tokio::select! {
@@ -63,7 +63,10 @@ fn request(args: &AskArgs) -> AskRequest {
             seed: args.seed,
             ..GenerationConfig::default()
         }),
-        options: Some(AnswerOptions { citations: true, ..AnswerOptions::default() }),
+        options: Some(AnswerOptions {
+            citations: true,
+            ..AnswerOptions::default()
+        }),
         keep_session: false,
     }
 }
@@ -72,15 +75,23 @@ fn request(args: &AskArgs) -> AskRequest {
 #[expect(clippy::print_stderr, reason = "warnings are for the person")]
 async fn follow(stream: &mut AskStream, args: &AskArgs) -> Result<AskResult, Failure> {
     let bar = terminal::progress(0, args.json);
-    let mut screen = Screen { bar, streaming: !args.json, started: false };
+    let mut screen = Screen {
+        bar,
+        streaming: !args.json,
+        started: false,
+    };
     while let Some(response) = stream.next().await {
-        let AskResponse { event: Some(event) } = response? else { continue };
+        let AskResponse { event: Some(event) } = response? else {
+            continue;
+        };
         match event {
             Event::Accepted(accepted) => screen.plan(accepted.plan.as_ref()),
             Event::Progress(progress) => screen.progress(&progress),
             Event::Delta(delta) => screen.delta(&delta.text)?,
             Event::Warning(warning) => {
-                screen.bar.suspend(|| eprintln!("warning: {} [{}]", warning.message, warning.reason));
+                screen
+                    .bar
+                    .suspend(|| eprintln!("warning: {} [{}]", warning.message, warning.reason));
             }
             Event::Citation(_) => {}
             Event::Result(result) => {
@@ -89,7 +100,11 @@ async fn follow(stream: &mut AskStream, args: &AskArgs) -> Result<AskResult, Fai
             }
         }
     }
-    Err(Failure::new(FailureKind::Unavailable, "STREAM_ENDED", "the server ended the stream without a result; try again"))
+    Err(Failure::new(
+        FailureKind::Unavailable,
+        "STREAM_ENDED",
+        "the server ended the stream without a result; try again",
+    ))
 }
 
 /// What a person sees: a bar, then the answer as it comes, then citations and timings.
@@ -137,9 +152,7 @@ impl Screen {
         for citation in &result.citations {
             writeln!(out, "  {}", citation_line(citation))?;
         }
-        if std::io::stdout().is_terminal() || self.streaming {
-            writeln!(out, "  {}", timing_line(result))?;
-        }
+        writeln!(out, "  {}", timing_line(result))?;
         Ok(())
     }
 }
@@ -173,7 +186,8 @@ fn timing_line(result: &AskResult) -> String {
     let usage = result.usage.clone().unwrap_or_default();
     let millis = |time: Option<prost_types::Duration>| secs(time) * 1000.0;
     format!(
-        "{} · {} prompt + {} answer tokens · decode {:.0} ms, encode {:.0} ms, prefill {:.0} ms, generate {:.0} ms",
+        "{} · {} prompt + {} answer tokens · decode {:.0} ms, encode {:.0} ms, prefill {:.0} ms, generate {:.0} ms, \
+         first token after {:.0} ms, all in {:.0} ms",
         usage.model,
         usage.prompt_tokens,
         usage.completion_tokens,
@@ -181,6 +195,8 @@ fn timing_line(result: &AskResult) -> String {
         millis(usage.encode_time),
         millis(usage.prefill_time),
         millis(usage.generate_time),
+        millis(usage.first_token_time),
+        millis(usage.wall_time),
     )
 }
 
@@ -217,10 +233,15 @@ fn usage_json(usage: &Usage) -> Value {
         "completion_tokens": usage.completion_tokens,
         "cached_tokens": usage.cached_tokens,
         "queue_s": secs(usage.queue_time),
+        "source_s": secs(usage.source_time),
         "decode_s": secs(usage.decode_time),
+        "preprocess_s": secs(usage.preprocess_time),
         "encode_s": secs(usage.encode_time),
         "prefill_s": secs(usage.prefill_time),
         "generate_s": secs(usage.generate_time),
+        "evidence_s": secs(usage.evidence_time),
+        "first_token_s": secs(usage.first_token_time),
+        "wall_s": secs(usage.wall_time),
     })
 }
 
@@ -239,8 +260,16 @@ fn sampling_json(report: &SamplingReport) -> Value {
 fn range_secs(citation: &Citation) -> (f64, f64) {
     use reelsight_proto::v1::time_range::{End, Start};
     let range = citation.range.clone().unwrap_or_default();
-    let start = if let Some(Start::StartOffset(offset)) = range.start { secs(Some(offset)) } else { 0.0 };
-    let end = if let Some(End::EndOffset(offset)) = range.end { secs(Some(offset)) } else { start };
+    let start = if let Some(Start::StartOffset(offset)) = range.start {
+        secs(Some(offset))
+    } else {
+        0.0
+    };
+    let end = if let Some(End::EndOffset(offset)) = range.end {
+        secs(Some(offset))
+    } else {
+        start
+    };
     (start, end)
 }
 

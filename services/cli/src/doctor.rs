@@ -40,25 +40,56 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     findings.push(embedded_model());
     print(&findings, args.json);
     if findings.iter().any(|f| f.state == State::Missing) {
-        return Err(Failure::new(FailureKind::Setup, "NOT_INSTALLED", "something is missing; see the fixes above"));
+        return Err(Failure::new(
+            FailureKind::Setup,
+            "NOT_INSTALLED",
+            "something is missing; see the fixes above",
+        ));
     }
     Ok(())
 }
 
 fn ffmpeg() -> Finding {
-    Finding { what: "FFmpeg", state: State::Ok, detail: reelsight_decode::ffmpeg_version(), fix: None }
+    Finding {
+        what: "FFmpeg",
+        state: State::Ok,
+        detail: reelsight_decode::ffmpeg_version(),
+        fix: None,
+    }
 }
 
 /// The decoders that people's files need; the whole list is long.
 fn codecs() -> Finding {
-    const WANTED: [&str; 8] = ["h264", "hevc", "av1", "vp8", "vp9", "mpeg2video", "mpeg4", "mjpeg"];
+    const WANTED: [&str; 8] = [
+        "h264",
+        "hevc",
+        "av1",
+        "vp8",
+        "vp9",
+        "mpeg2video",
+        "mpeg4",
+        "mjpeg",
+    ];
     let known = reelsight_decode::codecs();
-    let absent: Vec<_> = WANTED.into_iter().filter(|name| !known.iter().any(|codec| codec == name)).collect();
+    let absent: Vec<_> = WANTED
+        .into_iter()
+        .filter(|name| !known.iter().any(|codec| codec == name))
+        .collect();
     if absent.is_empty() {
-        Finding { what: "decoders", state: State::Ok, detail: WANTED.join(", "), fix: None }
+        Finding {
+            what: "decoders",
+            state: State::Ok,
+            detail: WANTED.join(", "),
+            fix: None,
+        }
     } else {
         let detail = format!("FFmpeg was built without {}", absent.join(", "));
-        Finding { what: "decoders", state: State::Missing, detail, fix: Some("install FFmpeg from Debian: make setup") }
+        Finding {
+            what: "decoders",
+            state: State::Missing,
+            detail,
+            fix: Some("install FFmpeg from Debian: make setup"),
+        }
     }
 }
 
@@ -67,21 +98,39 @@ fn onnx_runtime() -> Vec<Finding> {
         Ok(runtime) => runtime,
         Err(error) => {
             let detail = error.to_string();
-            return vec![Finding { what: "ONNX Runtime", state: State::Missing, detail, fix: Some("make setup") }];
+            return vec![Finding {
+                what: "ONNX Runtime",
+                state: State::Missing,
+                detail,
+                fix: Some("make setup"),
+            }];
         }
     };
     let detail = format!("{} ({})", runtime.version(), runtime.path().display());
-    let mut findings = vec![Finding { what: "ONNX Runtime", state: State::Ok, detail, fix: None }];
+    let mut findings = vec![Finding {
+        what: "ONNX Runtime",
+        state: State::Ok,
+        detail,
+        fix: None,
+    }];
     for provider in runtime.execution_providers_that_really_load() {
         let (state, fix) = match provider.problem {
             None => (State::Ok, None),
-            Some(_) => (State::Optional, Some("optional: put the files of the onnxruntime-gpu wheel beside libonnxruntime.so")),
+            Some(_) => (
+                State::Optional,
+                Some("optional: put the files of the onnxruntime-gpu wheel beside libonnxruntime.so"),
+            ),
         };
         let detail = match provider.problem {
             None => format!("{} loads", provider.name),
             Some(problem) => format!("{}: {problem}", provider.name),
         };
-        findings.push(Finding { what: "execution provider", state, detail, fix });
+        findings.push(Finding {
+            what: "execution provider",
+            state,
+            detail,
+            fix,
+        });
     }
     findings
 }
@@ -91,12 +140,18 @@ fn embedded_model() -> Finding {
     match opened {
         Ok(folder) => {
             let detail = format!("{} ({})", folder.name(), folder.root().display());
-            Finding { what: "embedded model", state: State::Ok, detail, fix: None }
+            Finding {
+                what: "embedded model",
+                state: State::Ok,
+                detail,
+                fix: None,
+            }
         }
         Err(_) => Finding {
             what: "embedded model",
             state: State::Missing,
-            detail: "models/zoo/reelsight-tiny was not found beside the binary or above the current folder".to_owned(),
+            detail: "models/zoo/reelsight-tiny was not found beside the binary or above the current folder"
+                .to_owned(),
             fix: Some("run inside the repository, or name the folder with --model-root"),
         },
     }
@@ -112,7 +167,12 @@ fn print(findings: &[Finding], as_json: bool) {
         return terminal::print_json(&json!({"version": env!("CARGO_PKG_VERSION"), "findings": rows}));
     }
     for finding in findings {
-        println!("{:8} {}: {}", finding.state.as_str(), finding.what, finding.detail);
+        println!(
+            "{:8} {}: {}",
+            finding.state.as_str(),
+            finding.what,
+            finding.detail
+        );
         if let Some(fix) = finding.fix {
             println!("         fix: {fix}");
         }

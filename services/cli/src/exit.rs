@@ -25,7 +25,11 @@ pub(crate) enum FailureKind {
 
 impl Failure {
     pub(crate) fn new(kind: FailureKind, reason: impl Into<String>, message: impl fmt::Display) -> Self {
-        Self { kind, reason: reason.into(), message: message.to_string() }
+        Self {
+            kind,
+            reason: reason.into(),
+            message: message.to_string(),
+        }
     }
 
     pub(crate) fn input(reason: impl Into<String>, message: impl fmt::Display) -> Self {
@@ -33,10 +37,17 @@ impl Failure {
     }
 
     /// Prints the failure (as a JSON document when the command prints JSON) and gives the exit code.
-    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line's error output")]
+    #[expect(
+        clippy::print_stdout,
+        clippy::print_stderr,
+        reason = "this is the command line's error output"
+    )]
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         if json {
-            println!("{}", serde_json::json!({"error": {"reason": self.reason, "message": self.message}}));
+            println!(
+                "{}",
+                serde_json::json!({"error": {"reason": self.reason, "message": self.message}})
+            );
         }
         eprintln!("error: {} [{}]", self.message, self.reason);
         ExitCode::from(self.kind as u8)
@@ -45,7 +56,11 @@ impl Failure {
 
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
-        let kind = if error.reason() == "CANCELLED" { FailureKind::Interrupted } else { FailureKind::Input };
+        let kind = if error.reason() == "CANCELLED" {
+            FailureKind::Interrupted
+        } else {
+            FailureKind::Input
+        };
         Self::new(kind, error.reason(), error)
     }
 }
@@ -81,7 +96,9 @@ impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         use tonic::Code;
         use tonic_types::StatusExt as _;
-        let reason = status.get_details_error_info().map_or_else(|| format!("{:?}", status.code()), |info| info.reason);
+        let reason = status
+            .get_details_error_info()
+            .map_or_else(|| format!("{:?}", status.code()), |info| info.reason);
         let kind = match status.code() {
             Code::InvalidArgument | Code::NotFound | Code::PermissionDenied | Code::FailedPrecondition => {
                 FailureKind::Input

@@ -26,7 +26,13 @@ pub(crate) fn run(args: &FramesArgs) -> Result<(), Failure> {
     let sampled = reelsight_sampling::sample(&index.timeline, &rule(args), Some(range))?;
     let total = sampled.frames.len() as u64;
     let threads = args.threads.map_or_else(default_threads, usize::from);
-    let options = DecodeOptions { threads, budget_bytes: BUDGET_BYTES, size: args.size, limits, cancel };
+    let options = DecodeOptions {
+        threads,
+        budget_bytes: BUDGET_BYTES,
+        size: args.size,
+        limits,
+        cancel,
+    };
     let mut reader = reelsight_decode::read_frames(&input, Arc::clone(&index), sampled.frames, options)?;
 
     let mut sink = Sink::new(args)?;
@@ -70,11 +76,18 @@ fn row(frame: &RgbFrame, index: &PacketIndex, file: Option<&Path>) -> Value {
     row
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command's result and its warnings")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command's result and its warnings"
+)]
 fn report(args: &FramesArgs, index: &PacketIndex, rows: &[Value], duplicates: usize, reader: &FrameReader) {
     if args.json {
-        let warnings: Vec<_> =
-            index.warnings.iter().map(|w| json!({"reason": w.reason, "message": w.message})).collect();
+        let warnings: Vec<_> = index
+            .warnings
+            .iter()
+            .map(|w| json!({"reason": w.reason, "message": w.message}))
+            .collect();
         let stats = stats_json(&reader.stats(), duplicates);
         terminal::print_json(&json!({"frames": rows, "stats": stats, "warnings": warnings}));
         return;
@@ -87,7 +100,11 @@ fn report(args: &FramesArgs, index: &PacketIndex, rows: &[Value], duplicates: us
     }
     for row in rows {
         let file = row["file"].as_str().unwrap_or_default();
-        println!("{:>8}  {:>12.6} s  {file}", row["index"], row["time_s"].as_f64().unwrap_or_default());
+        println!(
+            "{:>8}  {:>12.6} s  {file}",
+            row["index"],
+            row["time_s"].as_f64().unwrap_or_default()
+        );
     }
 }
 
@@ -119,7 +136,10 @@ impl Sink {
         if let Some(path) = &args.raw {
             let to: Box<dyn Write> = if path == Path::new("-") {
                 if args.json {
-                    return Err(Failure::input("INVALID_USAGE", "--raw - and --json both want standard output"));
+                    return Err(Failure::input(
+                        "INVALID_USAGE",
+                        "--raw - and --json both want standard output",
+                    ));
                 }
                 Box::new(std::io::stdout())
             } else {
@@ -142,8 +162,16 @@ impl Sink {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(format!("frame-{:08}.png", frame.index));
-                image::save_buffer(&path, &frame.data, frame.width, frame.height, image::ExtendedColorType::Rgb8)
-                    .map_err(|error| Failure::input("OUTPUT_UNWRITABLE", format!("{}: {error}", path.display())))?;
+                image::save_buffer(
+                    &path,
+                    &frame.data,
+                    frame.width,
+                    frame.height,
+                    image::ExtendedColorType::Rgb8,
+                )
+                .map_err(|error| {
+                    Failure::input("OUTPUT_UNWRITABLE", format!("{}: {error}", path.display()))
+                })?;
                 Ok(Some(path))
             }
             Self::Raw(to, path) => {
@@ -163,5 +191,8 @@ impl Sink {
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::input("OUTPUT_UNWRITABLE", format!("cannot write {}: {error}", path.display()))
+    Failure::input(
+        "OUTPUT_UNWRITABLE",
+        format!("cannot write {}: {error}", path.display()),
+    )
 }

@@ -30,7 +30,10 @@ pub(crate) fn roots(configured: &[PathBuf]) -> Vec<PathBuf> {
     let starts = [std::env::current_exe().ok(), std::env::current_dir().ok()];
     let mut roots: Vec<PathBuf> = Vec::new();
     for start in starts.into_iter().flatten() {
-        let zoo = start.ancestors().map(|folder| folder.join("models/zoo")).find(|zoo| zoo.is_dir());
+        let zoo = start
+            .ancestors()
+            .map(|folder| folder.join("models/zoo"))
+            .find(|zoo| zoo.is_dir());
         roots.extend(zoo.filter(|zoo| !roots.contains(zoo)));
     }
     roots
@@ -38,11 +41,20 @@ pub(crate) fn roots(configured: &[PathBuf]) -> Vec<PathBuf> {
 
 /// A folder as given, or a name under one of the roots.
 pub(crate) fn open(model: &str, roots: &[PathBuf]) -> Result<ModelFolder, Failure> {
-    let named = roots.iter().map(|root| root.join(model)).find(|path| path.is_dir());
+    let named = roots
+        .iter()
+        .map(|root| root.join(model))
+        .find(|path| path.is_dir());
     let path = named.unwrap_or_else(|| PathBuf::from(model));
     if !path.is_dir() {
-        let known: Vec<_> = reelsight_registry::list(roots).into_iter().map(|m| m.name).collect();
-        let message = format!("no model named {model}; `reelsight models list` knows: {}", known.join(", "));
+        let known: Vec<_> = reelsight_registry::list(roots)
+            .into_iter()
+            .map(|m| m.name)
+            .collect();
+        let message = format!(
+            "no model named {model}; `reelsight models list` knows: {}",
+            known.join(", ")
+        );
         return Err(Failure::input("MODEL_NOT_FOUND", message));
     }
     open_folder(&path)
@@ -67,7 +79,10 @@ fn list(models: &[ModelSummary], as_json: bool) {
     for model in models {
         let state = model.problem.as_deref().unwrap_or("ready");
         let size = model.weight_bytes as f64 / 1e6;
-        println!("{:24} {:10} {:6} {size:8.1} MB  {}  {state}", model.name, model.family, model.precision, model.license);
+        println!(
+            "{:24} {:10} {:6} {size:8.1} MB  {}  {state}",
+            model.name, model.family, model.precision, model.license
+        );
     }
     if models.is_empty() {
         println!("no models found; name their folder with --model-root");
@@ -83,8 +98,11 @@ fn check(folder: &ModelFolder, as_json: bool) -> Result<(), Failure> {
         info
     });
     if as_json {
-        let checks: Vec<_> =
-            report.checks.iter().map(|c| json!({"what": c.what, "ok": c.ok, "detail": c.detail})).collect();
+        let checks: Vec<_> = report
+            .checks
+            .iter()
+            .map(|c| json!({"what": c.what, "ok": c.ok, "detail": c.detail}))
+            .collect();
         let loaded = loads.as_ref().ok().map(|info| {
             json!({"name": info.name, "family": info.family, "precision": info.precision,
                    "context_tokens": info.context_tokens, "tokens_per_frame": info.tokens_per_frame,
@@ -94,7 +112,12 @@ fn check(folder: &ModelFolder, as_json: bool) -> Result<(), Failure> {
         terminal::print_json(&json!({"ok": ok, "checks": checks, "loaded": loaded}));
     } else {
         for check in &report.checks {
-            println!("{}  {}: {}", if check.ok { "ok  " } else { "FAIL" }, check.what, check.detail);
+            println!(
+                "{}  {}: {}",
+                if check.ok { "ok  " } else { "FAIL" },
+                check.what,
+                check.detail
+            );
         }
         match &loads {
             Ok(info) => println!(
@@ -108,6 +131,10 @@ fn check(folder: &ModelFolder, as_json: bool) -> Result<(), Failure> {
     if report.ok() {
         Ok(())
     } else {
-        Err(Failure::new(FailureKind::Setup, "MODEL_DAMAGED", "the model folder failed its checks; fetch it again"))
+        Err(Failure::new(
+            FailureKind::Setup,
+            "MODEL_DAMAGED",
+            "the model folder failed its checks; fetch it again",
+        ))
     }
 }

@@ -38,10 +38,15 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
 }
 
 /// Serves until the first SIGINT or SIGTERM, then lets running asks end.
-#[expect(clippy::print_stdout, reason = "scripts wait for this line, and need the port that was taken")]
+#[expect(
+    clippy::print_stdout,
+    reason = "scripts wait for this line, and need the port that was taken"
+)]
 async fn serve(config: ServerConfig, engine: Engine) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let server = Server::start(config, vec![engine]).await.map_err(|error| unstartable(&error))?;
+    let server = Server::start(config, vec![engine])
+        .await
+        .map_err(|error| unstartable(&error))?;
     if let Some(admin) = server.admin_addr() {
         println!("admin listening on {admin}");
     }
@@ -68,19 +73,33 @@ impl LocalService {
         let mut config = ServerConfig {
             data_dir: data.path().to_path_buf(),
             url_allow: url_allow(&args.url_allow)?,
-            media_roots: Path::new(&args.video).parent().map(parent_or_here).filter(|p| p.is_dir()).into_iter().collect(),
+            media_roots: Path::new(&args.video)
+                .parent()
+                .map(parent_or_here)
+                .filter(|p| p.is_dir())
+                .into_iter()
+                .collect(),
             ..ServerConfig::default()
         };
         config.qa.max_active = 1;
         let engine = engine(&args.model, &config)?;
-        let services = Services::open(&config, vec![engine]).await.map_err(|error| unstartable(&error))?;
-        Ok(Self { services, _data: data })
+        let services = Services::open(&config, vec![engine])
+            .await
+            .map_err(|error| unstartable(&error))?;
+        Ok(Self {
+            services,
+            _data: data,
+        })
     }
 }
 
 /// `clip.mp4` has the parent `""`, which means the current folder.
 fn parent_or_here(parent: &Path) -> std::path::PathBuf {
-    if parent.as_os_str().is_empty() { ".".into() } else { parent.into() }
+    if parent.as_os_str().is_empty() {
+        ".".into()
+    } else {
+        parent.into()
+    }
 }
 
 fn engine(args: &ModelArgs, config: &ServerConfig) -> Result<Engine, Failure> {
@@ -117,7 +136,8 @@ pub(crate) fn load_engine(folder: &ModelFolder, config: EngineConfig) -> Result<
 
 fn url_allow<T: std::str::FromStr<Err = String>>(texts: &[String]) -> Result<Vec<T>, Failure> {
     let parse = |text: &String| {
-        text.parse().map_err(|error| Failure::input("INVALID_URL_ALLOW", format!("--url-allow {text}: {error}")))
+        text.parse()
+            .map_err(|error| Failure::input("INVALID_URL_ALLOW", format!("--url-allow {text}: {error}")))
     };
     texts.iter().map(parse).collect()
 }
