@@ -19,7 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("reelsight.descriptors.bin"), descriptors.encode_to_vec())?;
     // Names are what google.protobuf.Any refers to.
     let mut config = tonic_prost_build::Config::new();
-    config.enable_type_names().type_name_domain([".reelsight.v1"], "type.googleapis.com");
+    config
+        .enable_type_names()
+        .type_name_domain([".reelsight.v1"], "type.googleapis.com");
     tonic_prost_build::configure()
         .bytes(".reelsight.v1")
         .btree_map(".")

@@ -11,6 +11,12 @@ macro_rules! reasons {
 reasons! {
     /// A field of the request is wrong; `BadRequest` names it.
     INVALID_REQUEST,
+    /// The message is larger than the server takes.
+    MESSAGE_TOO_LARGE,
+    /// The bytes are not the message that the method takes.
+    MESSAGE_MALFORMED,
+    /// There is no such service or method on this listener.
+    UNKNOWN_METHOD,
     /// What the request names does not exist.
     NOT_FOUND,
     /// The `request_id` was used for a different request.

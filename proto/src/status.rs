@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Cancelled,
     /// Allow more time.
     DeadlineExceeded,
+    /// Call something that exists.
+    UnknownMethod,
     /// Tell the operator.
     Internal,
 }
@@ -50,6 +52,7 @@ impl ErrorKind {
             Self::Aborted => Code::Aborted,
             Self::Cancelled => Code::Cancelled,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::UnknownMethod => Code::Unimplemented,
             Self::Internal => Code::Internal,
         }
     }
@@ -125,6 +128,7 @@ pub fn status_from_error(error: &dyn ServiceError, request_id: &str) -> Status {
         ErrorKind::PolicyDenied
         | ErrorKind::Cancelled
         | ErrorKind::DeadlineExceeded
+        | ErrorKind::UnknownMethod
         | ErrorKind::Internal => {}
     }
     Status::with_error_details(kind.code(), message, details)

@@ -162,7 +162,7 @@ impl ServiceError for CatalogError {
             Self::Plan(error) => return error.details(),
             Self::Offset { expected, .. } => details.metadata.push(("committed_bytes", expected.to_string())),
             Self::Incomplete { committed, .. } => {
-                details.metadata.push(("committed_bytes", committed.to_string()))
+                details.metadata.push(("committed_bytes", committed.to_string()));
             }
             Self::Digest { what } => details.field = Some((*what).into()),
             Self::TooLarge { limit } | Self::Quota { limit } => {

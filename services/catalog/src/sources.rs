@@ -34,7 +34,7 @@ impl Default for SourceLimits {
             inline_bytes: 4 << 20,
             decode: DecodeLimits::default(),
             indexing: 4,
-            index_time: Duration::from_secs(120),
+            index_time: Duration::from_mins(2),
         }
     }
 }

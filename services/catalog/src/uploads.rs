@@ -38,13 +38,13 @@ pub struct UploadLimits {
 
 impl Default for UploadLimits {
     fn default() -> Self {
-        let day = Duration::from_secs(24 * 3600);
+        let day = Duration::from_hours(24);
         Self {
             max_bytes: 4 << 30,
             max_total_bytes: 64 << 30,
             default_ttl: day,
             max_ttl: 30 * day,
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             keep_unfinished: day,
         }
     }
@@ -117,12 +117,7 @@ impl Uploads {
                 }
             }
         };
-        let used = self.store.run(|db| db.media_bytes()).await?;
-        if used.saturating_add(row.total) > self.limits.max_total_bytes {
-            return Err(CatalogError::Quota {
-                limit: self.limits.max_total_bytes,
-            });
-        }
+        let room = self.room_for(row.total).await?;
         let stored = row.clone();
         self.store.run(move |db| db.put_upload(&stored)).await?;
         let path = self.dir.uploads().join(&row.file);
@@ -134,7 +129,6 @@ impl Uploads {
                 .open(path)?)
         })
         .await?;
-        let room = self.limits.max_total_bytes - used;
         let limit = if row.total > 0 {
             row.total
         } else {
@@ -187,6 +181,19 @@ impl Uploads {
             media_id: None,
             updated_ms: now_millis(),
         })
+    }
+
+    /// Bytes that the server still takes; there must be at least `wanted`.
+    async fn room_for(&self, wanted: u64) -> Result<u64, CatalogError> {
+        let limit = self.limits.max_total_bytes;
+        let room = self
+            .store
+            .run(move |db| Ok(limit.saturating_sub(db.media_bytes()?)))
+            .await?;
+        if wanted > room {
+            return Err(CatalogError::Quota { limit });
+        }
+        Ok(room)
     }
 
     async fn finished(&self, upload: &UploadRow) -> Result<Option<MediaRow>, CatalogError> {
@@ -285,17 +292,12 @@ impl Uploads {
         index: &reelsight_decode::PacketIndex,
         ttl: Duration,
     ) -> Result<MediaRow, CatalogError> {
-        let used = self.store.run(|db| db.media_bytes()).await?;
         let (mut from, sha256) = (
             source.file.try_clone()?,
             source.key.as_str().trim_start_matches("sha256:").to_owned(),
         );
         let size = from.metadata()?.len();
-        if used.saturating_add(size) > self.limits.max_total_bytes {
-            return Err(CatalogError::Quota {
-                limit: self.limits.max_total_bytes,
-            });
-        }
+        self.room_for(size).await?;
         let path = self.dir.uploads().join(Uuid::new_v4().to_string());
         let to = path.clone();
         blocking(move || {

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn timeouts_follow_the_grpc_specification() {
-        assert_eq!(parse_grpc_timeout("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(parse_grpc_timeout("1H"), Some(Duration::from_hours(1)));
         assert_eq!(
             parse_grpc_timeout("99999999n"),
             Some(Duration::from_nanos(99_999_999))

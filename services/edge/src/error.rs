@@ -38,6 +38,17 @@ pub enum EdgeError {
     /// `grpc-timeout` is malformed.
     #[error("the grpc-timeout header is malformed")]
     BadTimeout,
+    /// The message is larger than the server takes.
+    #[error("the message is larger than the server takes: send large media with MediaService.UploadMedia")]
+    MessageTooLarge,
+    /// The bytes are not the message that the method takes.
+    #[error("the message cannot be decoded: is it made from this server's contract?")]
+    MessageMalformed,
+    /// There is no such service or method here.
+    #[error(
+        "there is no such method on this listener, or the message is compressed, which is not offered: see reflection"
+    )]
+    UnknownMethod,
     /// A bug.
     #[error("the request's task panicked")]
     Panicked,
@@ -50,7 +61,8 @@ impl ServiceError for EdgeError {
             Self::Draining => ErrorKind::Unavailable,
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
             Self::Cancelled | Self::ClientTooSlow(_) => ErrorKind::Cancelled,
-            Self::BadTimeout => ErrorKind::InvalidInput,
+            Self::BadTimeout | Self::MessageTooLarge | Self::MessageMalformed => ErrorKind::InvalidInput,
+            Self::UnknownMethod => ErrorKind::UnknownMethod,
             Self::Panicked => ErrorKind::Internal,
         }
     }
@@ -64,6 +76,9 @@ impl ServiceError for EdgeError {
             Self::Cancelled => reason::CANCELLED,
             Self::ClientTooSlow(_) => reason::CLIENT_TOO_SLOW,
             Self::BadTimeout => reason::INVALID_REQUEST,
+            Self::MessageTooLarge => reason::MESSAGE_TOO_LARGE,
+            Self::MessageMalformed => reason::MESSAGE_MALFORMED,
+            Self::UnknownMethod => reason::UNKNOWN_METHOD,
             Self::Panicked => reason::INTERNAL,
         }
     }

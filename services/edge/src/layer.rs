@@ -11,7 +11,7 @@ use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use crate::{EdgeError, RequestContext, report};
@@ -108,6 +108,9 @@ where
                 },
                 () = context.late() => return refused(EdgeError::DeadlineExceeded { started: true }),
             };
+            if let Some(error) = stack_error(&response) {
+                return refused(error);
+            }
             // The permit lives as long as the body, which for a stream is the whole work.
             let response = response.map(|body| {
                 Body::new(body.map_frame(move |frame| {
@@ -117,6 +120,20 @@ where
             });
             Ok(stamped(response, &context))
         })
+    }
+}
+
+/// What the gRPC stack itself refused before a service saw it, which therefore has no details yet.
+fn stack_error(response: &Response<Body>) -> Option<EdgeError> {
+    let status = Status::from_header_map(response.headers())?;
+    if !status.details().is_empty() {
+        return None;
+    }
+    match status.code() {
+        Code::OutOfRange => Some(EdgeError::MessageTooLarge),
+        Code::Internal => Some(EdgeError::MessageMalformed),
+        Code::Unimplemented => Some(EdgeError::UnknownMethod),
+        _ => None,
     }
 }
 
@@ -132,7 +149,6 @@ fn stamped(mut response: Response<Body>, context: &RequestContext) -> Response<B
 mod tests {
     use std::{convert::Infallible, time::Duration};
 
-    use tonic::{Code, Status};
     use tonic_types::StatusExt as _;
     use tower::service_fn;
 
@@ -160,11 +176,11 @@ mod tests {
     }
 
     async fn slow(_request: Request<Body>) -> Result<Response<Body>, Infallible> {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         Ok(Response::new(Body::default()))
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_deadline_is_ours() {
         let mut service = EdgeLayer::new(config(1)).layer(service_fn(slow));
         let late = status(&service.call(request(Some("50m"))).await.unwrap());
@@ -190,13 +206,11 @@ mod tests {
     #[tokio::test]
     async fn panics_become_internal_and_draining_becomes_unavailable() {
         let edge = config(4);
-        let broken = service_fn(|_request: Request<Body>| async {
-            if true {
-                panic!("a bug");
-            }
-            Ok::<_, Infallible>(Response::new(Body::default()))
-        });
-        let mut service = EdgeLayer::new(edge.clone()).layer(broken);
+        async fn broken(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+            assert!(request.headers().contains_key("never sent"), "a bug");
+            Ok(Response::new(Body::default()))
+        }
+        let mut service = EdgeLayer::new(edge.clone()).layer(service_fn(broken));
         let status_of_panic = status(&service.call(request(None)).await.unwrap());
         assert_eq!(status_of_panic.code(), Code::Internal);
         edge.draining.cancel();

@@ -17,13 +17,17 @@ pub(crate) enum Subject {
     /// A source that the server opens.
     Source(VideoSource),
     /// Bytes that follow in the call.
-    Upload {
-        source: VideoSource,
-        chunks: Streaming<AskUploadRequest>,
-        file: ChunkFile,
-    },
+    Upload(Box<Upload>),
     /// A session, by id.
     Session(String),
+}
+
+/// Bytes on their way.
+pub(crate) struct Upload {
+    /// Says at most which part of the video to look at.
+    pub(crate) source: VideoSource,
+    pub(crate) chunks: Streaming<AskUploadRequest>,
+    pub(crate) file: ChunkFile,
 }
 
 /// A validated ask.
@@ -56,7 +60,11 @@ impl Qa {
     /// Validates an ask whose target is in the request.
     pub(crate) fn accept(&self, request: AskRequest) -> Result<Accepted, QaError> {
         validate::question(&request.question)?;
-        let fingerprint = fingerprint(&request);
+        let fingerprint = if request.request_id.is_empty() {
+            Vec::new()
+        } else {
+            fingerprint(&request)
+        };
         let subject = match request.target.clone() {
             None => return Err(validate::invalid("source", "name a source or a session")),
             Some(Target::Session(name)) => Subject::Session(session_id(&name)?.to_owned()),
@@ -78,7 +86,8 @@ impl Qa {
         validate::request_id(&request.request_id)?;
         let sampling = request.sampling.unwrap_or_default();
         let range = match &subject {
-            Subject::Source(source) | Subject::Upload { source, .. } => source.range,
+            Subject::Source(source) => source.range,
+            Subject::Upload(upload) => upload.source.range,
             Subject::Session(_) if sampling != Sampling::default() => {
                 return Err(validate::invalid(
                     "sampling",

@@ -138,7 +138,7 @@ impl Qa {
                     // The cache that this turn used was made for it a moment ago: to the caller nothing was saved.
                     usage.cached_tokens = 0;
                 }
-                self.extend_session(stored, accepted, &outcome).await?;
+                self.extend_session(*stored, accepted, &outcome).await?;
             }
         }
         Ok(AskResult {

@@ -175,7 +175,7 @@ impl ServiceError for QaError {
                 details.resource = Some(("reelsight.v1.Session", name.clone()));
             }
             Self::OperationRunning(name) => {
-                details.resource = Some(("google.longrunning.Operation", name.clone()))
+                details.resource = Some(("google.longrunning.Operation", name.clone()));
             }
             Self::RequestIdReused(id) => details.resource = Some(("request_id", id.clone())),
             Self::QueueFull { limit, retry_after } => {

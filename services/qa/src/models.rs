@@ -25,8 +25,8 @@ struct Pace {
 /// Weight of the newest ask.
 const NEWEST: f64 = 0.25;
 
-fn blend(old: Option<f64>, new: f64) -> Option<f64> {
-    Some(old.map_or(new, |old| old + (new - old) * NEWEST))
+fn blend(old: Option<f64>, new: f64) -> f64 {
+    old.map_or(new, |old| old + (new - old) * NEWEST)
 }
 
 impl Models {
@@ -75,9 +75,9 @@ impl Models {
 
     pub(crate) fn learn(&self, wall: Duration, frames: usize) {
         let mut pace = self.pace.lock();
-        pace.secs_per_ask = blend(pace.secs_per_ask, wall.as_secs_f64());
+        pace.secs_per_ask = Some(blend(pace.secs_per_ask, wall.as_secs_f64()));
         if frames > 0 {
-            pace.secs_per_frame = blend(pace.secs_per_frame, wall.as_secs_f64() / frames as f64);
+            pace.secs_per_frame = Some(blend(pace.secs_per_frame, wall.as_secs_f64() / frames as f64));
         }
     }
 

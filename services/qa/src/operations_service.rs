@@ -17,7 +17,7 @@ use crate::{Qa, QaError, operations::operation_id, validate::invalid};
 
 const SCOPE: &str = "operations";
 /// Longest wait of one call; the client waits again.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// The service.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use tokio_stream::StreamExt as _;
 
 use crate::{
     Qa, QaError,
-    accept::{Accepted, Subject},
+    accept::{Accepted, Subject, Upload},
     convert, job,
     progress::Run,
     sessions::Stored,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Longest silence of a client in the middle of its bytes.
-const UPLOAD_IDLE: Duration = Duration::from_secs(60);
+const UPLOAD_IDLE: Duration = Duration::from_mins(1);
 
 /// An opened and indexed video.
 pub(crate) struct Video {
@@ -47,7 +47,7 @@ pub(crate) struct Fresh {
 /// What an answer is about.
 pub(crate) enum Origin {
     Video(Video),
-    Session { stored: Stored, rebuilt: bool },
+    Session { stored: Box<Stored>, rebuilt: bool },
 }
 
 /// Held until the ask is over: nobody else answers the same request or continues the same session.
@@ -131,7 +131,8 @@ impl Qa {
         run.status.enter(Stage::Fetching);
         let (source, resolved) = match &mut accepted.subject {
             Subject::Source(source) => (source.clone(), sources.open(source).await?),
-            Subject::Upload { source, chunks, file } => {
+            Subject::Upload(upload) => {
+                let Upload { source, chunks, file } = &mut **upload;
                 loop {
                     let next = tokio::time::timeout(UPLOAD_IDLE, chunks.next()).await;
                     let next = next.map_err(|_elapsed| CatalogError::Silent(UPLOAD_IDLE))?;
@@ -183,7 +184,10 @@ impl Qa {
             run.status.enter(Stage::Decoding);
             (self.rebuild(engine, &stored, run).await?, true)
         };
-        let origin = Origin::Session { stored, rebuilt };
+        let origin = Origin::Session {
+            stored: Box::new(stored),
+            rebuilt,
+        };
         Ok(Fresh {
             origin,
             target: AskTarget::Session(state),

@@ -43,13 +43,13 @@ pub struct QaLimits {
 
 impl Default for QaLimits {
     fn default() -> Self {
-        let day = Duration::from_secs(24 * 3600);
+        let day = Duration::from_hours(24);
         Self {
             max_active: 2,
             max_queued: 32,
             max_operations: 256,
             session_bytes: 512 << 20,
-            session_ttl: Duration::from_secs(3600),
+            session_ttl: Duration::from_hours(1),
             max_session_ttl: day,
             decode_threads: 1,
             frame_budget: 64 << 20,
@@ -138,7 +138,7 @@ impl Qa {
                 let wait = self.models().estimate_wait(limits.max_queued, limits.max_active);
                 QaError::QueueFull {
                     limit: limits.max_active + limits.max_queued,
-                    retry_after: wait.clamp(Duration::from_secs(1), Duration::from_secs(60)),
+                    retry_after: wait.clamp(Duration::from_secs(1), Duration::from_mins(1)),
                 }
             })
     }

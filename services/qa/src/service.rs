@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     Qa, QaError,
-    accept::{Accepted, Subject, fingerprint},
+    accept::{Accepted, Subject, Upload, fingerprint},
     progress::Audience,
     sessions::{Stored, session_id},
     validate::{self, invalid},
@@ -35,7 +35,6 @@ impl Qa {
     ///
     /// # Errors
     /// The status of what is known to be wrong before anything is opened; later failures are the stream's last item.
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     pub fn ask(
         &self,
         request: AskRequest,
@@ -46,7 +45,6 @@ impl Qa {
         self.stream(accepted, context)
     }
 
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     fn stream(
         &self,
         accepted: Accepted,
@@ -93,11 +91,11 @@ impl Qa {
         self.accept_about(
             request,
             mark,
-            Subject::Upload {
+            Subject::Upload(Box::new(Upload {
                 source,
                 chunks: messages,
                 file,
-            },
+            })),
         )
     }
 
@@ -225,15 +223,13 @@ impl Qa {
         let ttl = self.session_ttl(&request.ttl.unwrap_or_default())?;
         let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         let _lock = self.0.locks.lock(&format!("session/{id}")).await;
-        let mut stored = self.live_session(id).await?;
-        stored.row = SessionRow {
-            ttl_ms,
-            expires_ms: now_millis().saturating_add(ttl_ms),
-            ..stored.row
+        let stored = self.live_session(id).await?;
+        let renewed = self.renew_session(stored, ttl_ms, None).await?;
+        let missing = || QaError::NotFound {
+            kind: "reelsight.v1.Session",
+            name: request.name.clone(),
         };
-        let row = stored.row.clone();
-        self.0.parts.store.run(move |db| db.put_session(&row)).await?;
-        Ok(self.session_message(stored))
+        Ok(self.session_message(renewed.ok_or_else(missing)?))
     }
 
     async fn delete_session(&self, name: &str) -> Result<(), QaError> {

@@ -153,25 +153,45 @@ impl Qa {
         accepted: &Accepted,
         outcome: &AskOutcome,
     ) -> Result<(), QaError> {
-        let row = SessionRow {
-            expires_ms: now_millis().saturating_add(stored.row.ttl_ms),
-            ..stored.row
-        };
-        let (id, turn) = (row.id.clone(), turn(accepted));
-        let media = match stored.record.source.and_then(|source| source.source) {
+        let (id, ttl_ms, turn) = (stored.row.id.clone(), stored.row.ttl_ms, turn(accepted));
+        if self.renew_session(stored, ttl_ms, Some(turn)).await?.is_some() {
+            self.keep_state(&id, outcome.session.as_ref());
+        }
+        Ok(())
+    }
+
+    /// Lets a session, and the media that it is about, live for `ttl_ms` from now; adds a turn. Nothing when it was
+    /// deleted meanwhile.
+    pub(crate) async fn renew_session(
+        &self,
+        mut stored: Stored,
+        ttl_ms: i64,
+        turn: Option<TurnRow>,
+    ) -> Result<Option<Stored>, QaError> {
+        stored.row.ttl_ms = ttl_ms;
+        stored.row.expires_ms = now_millis().saturating_add(ttl_ms);
+        let row = stored.row.clone();
+        let media = match stored
+            .record
+            .source
+            .as_ref()
+            .and_then(|source| source.source.as_ref())
+        {
             Some(Source::Media(name)) => name.strip_prefix("media/").map(str::to_owned),
             _ => None,
         };
         let write = self.0.parts.store.run(move |db| {
+            if db.session(&row.id)?.is_none() {
+                return Ok(false);
+            }
             if let Some(media) = media {
                 db.extend_media(&media, row.expires_ms)?;
             }
             db.put_session(&row)?;
-            db.add_turn(&row.id, &turn)
+            turn.map_or(Ok(()), |turn| db.add_turn(&row.id, &turn))?;
+            Ok(true)
         });
-        write.await?;
-        self.keep_state(&id, outcome.session.as_ref());
-        Ok(())
+        Ok(write.await?.then_some(stored))
     }
 
     pub(crate) fn keep_state(&self, id: &str, state: Option<&SessionKv>) {

@@ -86,10 +86,8 @@ fn range_secs(range: &TimeRange) -> Result<Option<(f64, f64)>, QaError> {
     if start.is_some_and(|start| start < 0.0) || end.is_some_and(|end| end < 0.0) {
         return Err(invalid("source.range", "offsets must not be negative"));
     }
-    if let (Some(end), start) = (end, start.unwrap_or(0.0)) {
-        if end <= start {
-            return Err(invalid("source.range", "the end must lie after the start"));
-        }
+    if end.is_some_and(|end| end <= start.unwrap_or(0.0)) {
+        return Err(invalid("source.range", "the end must lie after the start"));
     }
     let whole = start.is_none() && end.is_none();
     Ok((!whole).then(|| (start.unwrap_or(0.0), end.unwrap_or(f64::INFINITY))))

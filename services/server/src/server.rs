@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How often what has expired is deleted.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 const QA: &str = "reelsight.v1.QaService";
 const MEDIA: &str = "reelsight.v1.MediaService";
 const OPERATIONS: &str = "google.longrunning.Operations";

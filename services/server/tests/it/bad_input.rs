@@ -4,8 +4,8 @@ use std::{fs, path::Path};
 
 use bytes::Bytes;
 use reelsight_proto::v1::{
-    AskRequest, GenerationConfig, ProbeSourceRequest, Sampling, VideoSource, ask_request::Target,
-    video_source::Source,
+    AskRequest, GenerationConfig, ListModelsRequest, ProbeSourceRequest, Sampling, VideoSource,
+    admin_service_client::AdminServiceClient, ask_request::Target, video_source::Source,
 };
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -237,4 +237,21 @@ async fn wrong_fields_are_named_before_anything_is_opened() {
         (Code::NotFound, "NOT_FOUND")
     );
     assert!(status.get_details_resource_info().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_grpc_stack_refuses_is_typed_too() {
+    let harness = Harness::start().await;
+    let huge = about(Source::InlineContent(vec![0; 9 << 20].into()), "what?");
+    let status = harness.ask(huge).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::InvalidArgument, "MESSAGE_TOO_LARGE")
+    );
+    let mut admin = AdminServiceClient::new(harness.channel.clone());
+    let status = admin.list_models(ListModelsRequest {}).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::Unimplemented, "UNKNOWN_METHOD")
+    );
 }

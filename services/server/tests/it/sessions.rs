@@ -106,7 +106,7 @@ async fn a_changed_file_is_not_taken_for_the_old_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_made_listed_renewed_expired_and_deleted() {
     let harness = Harness::start().await;
-    let make = |request_id: &str, seconds| CreateSessionRequest {
+    let request = |request_id: &str, seconds| CreateSessionRequest {
         request_id: request_id.to_owned(),
         session: Some(Session {
             source: Some(VideoSource {
@@ -127,13 +127,13 @@ async fn sessions_are_made_listed_renewed_expired_and_deleted() {
             .session
             .unwrap()
     };
-    let made = create(make("a", 60)).await;
+    let made = create(request("a", 60)).await;
     assert_eq!((made.turn_count, made.cache_tier()), (0, CacheTier::HostKv));
     assert!(made.sampling_report.as_ref().unwrap().frames_used > 0);
-    assert_eq!(create(make("a", 60)).await.name, made.name, "idempotent");
+    assert_eq!(create(request("a", 60)).await.name, made.name, "idempotent");
     let first = harness.ask(follow_up(&made.name, "what?")).await.unwrap();
     assert!(first.cached_tokens() > 0, "the video was prepared already");
-    let short = create(make("b", 1)).await;
+    let short = create(request("b", 1)).await;
 
     let page = |token: String| ListSessionsRequest {
         page_size: 1,

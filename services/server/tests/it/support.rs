@@ -217,18 +217,13 @@ impl Answer {
     }
 
     pub(crate) fn warnings(&self) -> Vec<&str> {
-        let reason = |event| {
-            if let &Event::Warning(ref warning) = event {
-                Some(warning.reason.as_str())
-            } else {
-                None
+        let mut reasons = Vec::new();
+        for event in &self.events {
+            if let Event::Warning(warning) = event {
+                reasons.push(warning.reason.as_str());
             }
-        };
-        self.events.iter().filter_map(reason).collect()
-    }
-
-    pub(crate) fn cached_tokens(&self) -> u32 {
-        self.result.usage.as_ref().unwrap().cached_tokens
+        }
+        reasons
     }
 }
 

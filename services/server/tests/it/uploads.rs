@@ -106,7 +106,10 @@ async fn an_upload_goes_on_after_a_restart_and_is_then_media_like_any_other() {
         upload(&harness, other, Vec::new()).await.unwrap_err().code(),
         Code::AlreadyExists
     );
+    is_media_like_any_other(&harness, media).await;
+}
 
+async fn is_media_like_any_other(harness: &Harness, media: Media) {
     harness
         .ask(about(Source::Media(media.name.clone()), "what?"))
         .await
