@@ -1,4 +1,44 @@
 //! Probe, packet index and exact frame extraction with FFmpeg.
+//!
+//! Owns the way from a file to exactly the frames that are wanted. Does not own which frames are wanted
+//! (`reelsight-sampling`), what models do with them (`reelsight-preprocess`), or where URLs are read: FFmpeg never opens
+//! anything here but the file that it is given.
+//!
+//! ```text
+//! Input -> index(): PacketIndex -> DecodePlan -> workers -> ordered, byte-bounded channels -> FrameReader
+//! ```
+//!
+//! * **Index**: one demux pass. Every video packet with its time and its part in the stream, read from the codec's own
+//!   headers: where decoding may begin, what nothing refers to, what is never shown.
+//! * **Plan** (pure): from the packets of the wanted frames to runs of packets with everything left out that no wanted
+//!   frame refers to.
+//! * **Executor**: one demuxer, decoder and converter per worker; threads named `decode-N`, at most
+//!   [`DecodeOptions::threads`], ended and joined when the reader is dropped.
+//! * **Convert**: swscale at full size with everything set explicitly, then rotation, then Pillow's bicubic.
+//!
+//! ```no_run
+//! use reelsight_decode::{DecodeLimits, DecodeOptions, Input, index, read_frames};
+//! use reelsight_media::{CancelFlag, FrameSource as _};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let input = Input::Path("clip.mp4".into());
+//! let packets = index(&input, &DecodeLimits::default(), &CancelFlag::new())?;
+//! let mut frames = read_frames(&input, packets, vec![0, 25, 50], DecodeOptions::default())?;
+//! while let Some(frame) = frames.next_frame()? {
+//!     assert_eq!(frame.data.len() as u32, frame.width * frame.height * 3);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What FFmpeg makes easy to get wrong
+//! * Playlists, scripts and reference movies open other files: demuxers are listed, protocols are none
+//!   (`tests/decode/bad_input.rs`).
+//! * Container key flags mark H.264 recovery points and HEVC CRA pictures, at which leading pictures cannot be decoded
+//!   (`tests/decode/corpus.rs`, open GOPs).
+//! * Times say little in bare streams and AVI: packets are numbered, and pictures are matched by that number.
+//! * RGB rows are padded, and chroma of interlaced pictures belongs to fields (`tests/decode/corpus.rs`).
+//! * FFmpeg's log level is global to the process; it is set to quiet.
 
 mod about;
 mod bits;

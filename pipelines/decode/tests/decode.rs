@@ -11,5 +11,6 @@ mod decode {
 
     mod bad_input;
     mod corpus;
+    mod mutations;
     mod shapes;
 }

@@ -157,17 +157,40 @@ fn wanted_frames_may_be_any_subset() {
         return;
     };
     let index = support::index_of(&file);
-    let mut seed = 12_345_u64;
+    let mut state = 12_345;
     for _ in 0..20 {
         let frames: BTreeSet<u64> = (0..5)
-            .map(|_| {
-                seed = seed
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                (seed >> 33) % reference.len() as u64
-            })
+            .map(|_| support::random(&mut state, reference.len()) as u64)
             .collect();
         let frames: Vec<u64> = frames.into_iter().collect();
         check_frames("any subset", &file, &index, &frames, &reference, 2);
+    }
+}
+
+/// Clips from cameras and generators, where the shared data is at hand.
+#[test]
+fn real_clips_equal_pyav() {
+    let shared = std::env::var("REELSIGHT_SHARED").unwrap_or_else(|_| "../../../shared".to_owned());
+    let clips = Path::new(&shared).join("data/genvid-mini/clips");
+    let mut files = Vec::new();
+    let mut folders = vec![clips];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
+        }
+    }
+    if files.is_empty() {
+        eprintln!("SKIPPED: no clips under REELSIGHT_SHARED ({shared})");
+    }
+    files.sort();
+    for file in files.iter().step_by(100) {
+        check(file);
     }
 }
