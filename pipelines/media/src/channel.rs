@@ -46,7 +46,12 @@ pub struct ByteReceiver<T: Weighted>(Arc<Shared<T>>);
 pub fn byte_channel<T: Weighted>(budget: usize) -> (ByteSender<T>, ByteReceiver<T>) {
     let shared = Arc::new(Shared {
         budget,
-        state: Mutex::new(State { queue: VecDeque::new(), bytes: 0, senders: 1, receiver_alive: true }),
+        state: Mutex::new(State {
+            queue: VecDeque::new(),
+            bytes: 0,
+            senders: 1,
+            receiver_alive: true,
+        }),
         readable: Condvar::new(),
         writable: Condvar::new(),
     });

@@ -41,7 +41,10 @@ impl TimeBase {
     /// The largest whole number of units that is not later than `secs`; tolerant to a billionth of a unit, so that
     /// `floor_units(secs(n)) == n`. Saturates at the ends of `i64`.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what is wanted")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "`as` saturates, which is what is wanted"
+    )]
     pub fn floor_units(self, secs: f64) -> i64 {
         let units = secs * f64::from(self.den) / f64::from(self.num);
         (units + 1e-9 * units.abs().max(1.0)).floor() as i64
@@ -75,11 +78,19 @@ impl fmt::Display for MediaTime {
 /// `HH:MM:SS.mmm`; negative times keep their sign.
 #[must_use]
 pub fn label_from_secs(secs: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; sign is taken apart")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates; sign is taken apart"
+    )]
     let millis = (secs.abs() * 1000.0).round() as u64;
     let sign = if secs < 0.0 && millis > 0 { "-" } else { "" };
     let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
-    format!("{sign}{hours:02}:{minutes:02}:{:02}.{:03}", millis / 1000 % 60, millis % 1000)
+    format!(
+        "{sign}{hours:02}:{minutes:02}:{:02}.{:03}",
+        millis / 1000 % 60,
+        millis % 1000
+    )
 }
 
 #[cfg(test)]

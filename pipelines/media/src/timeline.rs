@@ -30,7 +30,9 @@ impl Timeline {
     /// # Errors
     /// [`TimelineError`] when there is no frame or the order is violated.
     pub fn new(base: TimeBase, pts: Vec<i64>, end: i64) -> Result<Self, TimelineError> {
-        let Some(&last) = pts.last() else { return Err(TimelineError::Empty) };
+        let Some(&last) = pts.last() else {
+            return Err(TimelineError::Empty);
+        };
         if let Some(at) = pts.windows(2).position(|pair| pair[0] > pair[1]) {
             return Err(TimelineError::Unordered { at: at + 1 });
         }
@@ -111,7 +113,8 @@ impl Timeline {
     /// Where frame `index` stops being shown, in seconds: the next frame's time, or the end.
     #[must_use]
     pub fn frame_end_secs(&self, index: usize) -> f64 {
-        self.base.secs(self.pts.get(index + 1).copied().unwrap_or(self.end))
+        self.base
+            .secs(self.pts.get(index + 1).copied().unwrap_or(self.end))
     }
 }
 
@@ -126,7 +129,10 @@ mod tests {
     #[test]
     fn shows_the_latest_frame_not_after_the_time() {
         let t = timeline(&[5, 6, 9, 20], 22);
-        let shown: Vec<_> = [0, 5, 6, 8, 9, 19, 20, 99].iter().map(|&u| t.index_at(u)).collect();
+        let shown: Vec<_> = [0, 5, 6, 8, 9, 19, 20, 99]
+            .iter()
+            .map(|&u| t.index_at(u))
+            .collect();
         assert_eq!(shown, [0, 0, 1, 1, 2, 2, 3, 3]);
         assert!((t.duration_secs() - 1.7).abs() < 1e-12);
         assert!((t.frame_end_secs(1) - 0.9).abs() < 1e-12);
@@ -137,7 +143,13 @@ mod tests {
     fn refuses_what_is_not_a_timeline() {
         let base = TimeBase::new(1, 10).unwrap();
         assert_eq!(Timeline::new(base, vec![], 0), Err(TimelineError::Empty));
-        assert_eq!(Timeline::new(base, vec![0, 2, 1], 3), Err(TimelineError::Unordered { at: 2 }));
-        assert_eq!(Timeline::new(base, vec![0, 2], 1), Err(TimelineError::Unordered { at: 2 }));
+        assert_eq!(
+            Timeline::new(base, vec![0, 2, 1], 3),
+            Err(TimelineError::Unordered { at: 2 })
+        );
+        assert_eq!(
+            Timeline::new(base, vec![0, 2], 1),
+            Err(TimelineError::Unordered { at: 2 })
+        );
     }
 }
