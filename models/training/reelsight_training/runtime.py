@@ -56,6 +56,7 @@ class Runtime:
         self.image, self.eos = (self.words.token_to_id(text) for text in (tokenizer.IMAGE, tokenizer.EOS))
         inputs = self.decoder.get_inputs()
         self.cache = {value.name: value.shape for value in inputs if value.name.startswith("past")}
+        self.outputs = ["logits", *(name.replace("past_key_values", "present") for name in self.cache)]
         self.tokens_per_frame = self.vision.get_outputs()[0].shape[1]
 
     def pixels(self, frames: np.ndarray) -> np.ndarray:
@@ -86,7 +87,7 @@ class Runtime:
                 "position_ids": np.arange(total - length, total, dtype=np.int64)[None],
                 "num_logits_to_keep": np.asarray(1, np.int64),
             }
-            logits, *present = self.decoder.run(None, {**feed, **past})
+            logits, *present = self.decoder.run(self.outputs, {**feed, **past})
             past = dict(zip(past, present, strict=True))
             token = int(logits[0, -1].argmax())
             if token == self.eos:

@@ -55,8 +55,8 @@ EMBEDDING_STD = 0.7
 class Trainer:
     """Holds everything that a checkpoint holds, and runs the stages."""
 
-    def __init__(self, out: Path, device: str, seed: int, scale: float):
-        self.out, self.device, self.seed, self.scale = out, device, seed, scale
+    def __init__(self, out: Path, device: str, seed: int, scale: float, rate: float = 1.0):
+        self.out, self.device, self.seed, self.scale, self.rate = out, device, seed, scale, rate
         words = tokenizer.build()
         self.pad, self.eos = words.token_to_id(tokenizer.PAD), words.token_to_id(tokenizer.EOS)
         torch.manual_seed(seed)
@@ -128,7 +128,7 @@ class Trainer:
     def loop(self, groups: list[dict], deadline: float, one_step) -> bool:
         """Repeats `one_step` with a warmed-up, finally decaying rate; False when time is up."""
         total = int(STAGES[self.stage] * self.scale)
-        rate = RATES[self.stage]
+        rate = RATES[self.stage] * self.rate
         self.optimiser = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
         if self.saved_optimiser:
             self.optimiser.load_state_dict(self.saved_optimiser)
@@ -313,11 +313,12 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
+    parser.add_argument("--rate", type=float, default=1.0, help="multiplies the learning rates")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     args.out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(args.out, device, args.seed, args.scale)
+    trainer = Trainer(args.out, device, args.seed, args.scale, args.rate)
     if args.resume and (args.out / "last.pt").exists():
         trainer.load()
     elif args.from_zoo:

@@ -74,7 +74,8 @@ def run(decoder, embeds, past, mask=None, keep=0):
     caches = [name for name in names if name.startswith("past")]
     empty = np.zeros((1, SHAPE.kv_heads, 0, SHAPE.head_dim), np.float32)
     feed |= dict(zip(caches, past or [empty] * len(caches), strict=True))
-    logits, *present = decoder.run(None, feed)
+    outputs = ["logits", *(name.replace("past_key_values", "present") for name in caches)]
+    logits, *present = decoder.run(outputs, feed)
     return logits, present
 
 
