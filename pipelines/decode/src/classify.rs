@@ -1,6 +1,7 @@
 //! What a packet means to the packets after it, read from the codec's own headers and not from the container's flags,
 //! which too few muxers set well.
 
+mod av1;
 mod avc;
 mod hevc;
 mod vpx;
@@ -58,6 +59,7 @@ impl Class {
 pub(crate) enum Classifier {
     Avc(avc::Avc),
     Hevc(hevc::Hevc),
+    Av1(av1::Av1),
     Vp8,
     Vp9,
     /// Every packet stands alone.
@@ -76,6 +78,7 @@ impl Classifier {
         match codec {
             Id::H264 => Self::Avc(avc::Avc::new(extradata)),
             Id::HEVC => Self::Hevc(hevc::Hevc::new(extradata)),
+            Id::AV1 => Self::Av1(av1::Av1::new(extradata)),
             Id::VP8 => Self::Vp8,
             Id::VP9 => Self::Vp9,
             _ if intra_only => Self::Intra,
@@ -89,6 +92,7 @@ impl Classifier {
         match self {
             Self::Avc(avc) => avc.classify(data),
             Self::Hevc(hevc) => hevc.classify(data),
+            Self::Av1(av1) => av1.classify(data, key),
             Self::Vp8 => vpx::vp8(data),
             Self::Vp9 => vpx::vp9(data),
             Self::Intra => Class {
@@ -115,13 +119,23 @@ impl Classifier {
     }
 }
 
+impl Classifier {
+    /// Earlier packets that the last classified packet refers to, where the codec says; `None` where it does not, or
+    /// once a packet was not understood.
+    pub(crate) fn references(&self) -> Option<&[u32]> {
+        match self {
+            Self::Av1(av1) => av1.references(),
+            _ => None,
+        }
+    }
+}
+
 /// Codecs whose key frames are marked reliably by FFmpeg's demuxers and parsers. The others, GIF among them, mark
 /// frames that build on earlier ones.
 fn marks_keys(codec: Id) -> bool {
     matches!(
         codec,
-        Id::AV1
-            | Id::MPEG1VIDEO
+        Id::MPEG1VIDEO
             | Id::MPEG2VIDEO
             | Id::MPEG4
             | Id::MSMPEG4V1

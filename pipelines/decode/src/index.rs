@@ -11,6 +11,7 @@ use reelsight_media::{CancelFlag, Timeline};
 
 use crate::{
     classify::Class, demux::Demuxer, error::DecodeError, executor, input::Input, limits::DecodeLimits,
+    references::References,
 };
 
 pub(crate) use facts::Orientation;
@@ -65,6 +66,8 @@ pub struct PacketIndex {
     pub(crate) packets: Vec<PacketRecord>,
     /// For each frame of the timeline, the packet that it comes from.
     pub(crate) order: Vec<u32>,
+    /// Which packets refer to which, where the codec says.
+    pub(crate) references: Option<References>,
     /// How the stored picture is turned upright.
     pub(crate) orientation: Orientation,
     /// Finds a packet again after a jump; `None` where several packets look alike.
@@ -179,7 +182,9 @@ fn assemble(pass: Pass, order: Vec<u32>, facts: facts::Facts) -> Result<PacketIn
         frame_count: timeline.len() as u64,
         ..facts.info
     };
-    let Pass { packets, .. } = pass;
+    let Pass {
+        packets, references, ..
+    } = pass;
     Ok(PacketIndex {
         info,
         timeline,
@@ -187,6 +192,7 @@ fn assemble(pass: Pass, order: Vec<u32>, facts: facts::Facts) -> Result<PacketIn
         warnings,
         packets,
         order,
+        references,
         orientation: facts.orientation,
         lookup,
     })

@@ -55,6 +55,7 @@ mod index;
 mod input;
 mod limits;
 mod plan;
+mod references;
 mod source;
 mod stats;
 

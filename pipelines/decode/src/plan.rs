@@ -3,6 +3,7 @@
 use crate::{
     classify::Entry,
     index::{PacketIndex, PacketRecord},
+    references::References,
 };
 
 /// Intervals are joined while each worker still gets at least so many.
@@ -47,11 +48,15 @@ impl Interval {
 impl DecodePlan {
     /// A plan for `frames`, increasing indices into the timeline, to be carried out by `workers`.
     pub(crate) fn new(index: &PacketIndex, frames: Vec<u64>, workers: usize) -> Self {
-        Self::for_packets(&index.packets, &index.order, frames, workers)
+        let stream = Stream {
+            packets: &index.packets,
+            references: index.references.as_ref(),
+        };
+        Self::for_stream(stream, &index.order, frames, workers)
     }
 
-    fn for_packets(packets: &[PacketRecord], order: &[u32], frames: Vec<u64>, workers: usize) -> Self {
-        let entries = Entries::new(packets);
+    fn for_stream(stream: Stream<'_>, order: &[u32], frames: Vec<u64>, workers: usize) -> Self {
+        let entries = Entries::new(stream.packets);
         let wanted = frames.into_iter().filter_map(|frame| {
             let packet = *order.get(usize::try_from(frame).ok()?)?;
             Some(Wanted { frame, packet })
@@ -69,10 +74,10 @@ impl DecodePlan {
         }
         let intervals: Vec<_> = groups
             .into_iter()
-            .map(|(start, wanted)| interval(packets, start, wanted))
+            .map(|(start, wanted)| interval(stream, start, wanted))
             .collect();
         Self {
-            intervals: joined(packets, intervals, workers),
+            intervals: joined(stream, intervals, workers),
         }
     }
 
@@ -94,6 +99,13 @@ impl DecodePlan {
             cost,
         }
     }
+}
+
+/// The packets of a stream and what is known of their references.
+#[derive(Debug, Clone, Copy)]
+struct Stream<'a> {
+    packets: &'a [PacketRecord],
+    references: Option<&'a References>,
 }
 
 /// Places where decoding may begin.
@@ -137,33 +149,23 @@ fn bytes(packet: &PacketRecord) -> u64 {
 }
 
 /// The interval from `start` that yields `wanted`: packets that no wanted frame refers to are left out.
-///
-/// # Source
-/// The temporal nesting of H.265 (pictures refer to their own and lower sub-layers only) and `nal_ref_idc` of H.264.
-fn interval(packets: &[PacketRecord], start: u32, wanted: Vec<Wanted>) -> Interval {
+fn interval(stream: Stream<'_>, start: u32, wanted: Vec<Wanted>) -> Interval {
+    let packets = stream.packets;
     let last = wanted.iter().map(|wanted| wanted.packet).max().unwrap_or(start) as usize;
     let paired = packets.get(last + 1).is_some_and(|next| next.class.second_field);
     let run = &packets[start as usize..=last + usize::from(paired)];
-    let mut is_wanted = vec![false; run.len()];
+    let mut keep = vec![false; run.len()];
     for wanted in &wanted {
-        is_wanted[(wanted.packet - start) as usize] = true;
+        keep[(wanted.packet - start) as usize] = true;
     }
-    let top = wanted
-        .iter()
-        .map(|wanted| packets[wanted.packet as usize].class.layer)
-        .max()
-        .unwrap_or(0);
-    let needed = |at: usize| {
-        let class = run[at].class;
-        is_wanted[at] || class.layer < top || (class.layer == top && !class.disposable)
-    };
-    let mut keep: Vec<bool> = (0..run.len()).map(needed).collect();
-    for second in 1..run.len() {
-        if run[second].class.second_field {
-            // Both fields of a picture, or neither.
-            let both = keep[second - 1] || keep[second];
-            (keep[second - 1], keep[second]) = (both, both);
-        }
+    if let Some(references) = stream.references {
+        keep_referred(&mut keep, start as usize, references);
+    } else {
+        let top = wanted
+            .iter()
+            .map(|wanted| packets[wanted.packet as usize].class.layer)
+            .max();
+        keep_possibly_referred(&mut keep, run, top.unwrap_or(0));
     }
     let cost = run
         .iter()
@@ -179,8 +181,39 @@ fn interval(packets: &[PacketRecord], start: u32, wanted: Vec<Wanted>) -> Interv
     }
 }
 
+/// Keeps what the kept packets refer to, directly or not.
+fn keep_referred(keep: &mut [bool], start: usize, references: &References) {
+    // References point backwards: whoever is kept was marked before its turn comes.
+    for at in (0..keep.len()).rev() {
+        if keep[at] {
+            let inside = references
+                .of(start + at)
+                .iter()
+                .filter_map(|&other| (other as usize).checked_sub(start));
+            inside.for_each(|other| keep[other] = true);
+        }
+    }
+}
+
+/// Keeps everything but packets to which no other packet refers; `top` is the highest layer of a wanted frame.
+///
+/// # Source
+/// The temporal nesting of H.265 (pictures refer to their own and lower sub-layers only) and `nal_ref_idc` of H.264.
+fn keep_possibly_referred(keep: &mut [bool], run: &[PacketRecord], top: u8) {
+    for (keep, PacketRecord { class, .. }) in keep.iter_mut().zip(run) {
+        *keep |= class.layer < top || (class.layer == top && !class.disposable);
+    }
+    for second in 1..run.len() {
+        if run[second].class.second_field {
+            // Both fields of a picture, or neither.
+            let both = keep[second - 1] || keep[second];
+            (keep[second - 1], keep[second]) = (both, both);
+        }
+    }
+}
+
 /// Joins neighbours without a gap while there is enough work for everyone: fewer flushes and jumps.
-fn joined(packets: &[PacketRecord], intervals: Vec<Interval>, workers: usize) -> Vec<Interval> {
+fn joined(stream: Stream<'_>, intervals: Vec<Interval>, workers: usize) -> Vec<Interval> {
     let total: u64 = intervals.iter().map(|interval| interval.cost).sum();
     let share = total / (workers.max(1) as u64 * SHARES_PER_WORKER);
     let mut out: Vec<Interval> = Vec::with_capacity(intervals.len());
@@ -189,7 +222,7 @@ fn joined(packets: &[PacketRecord], intervals: Vec<Interval>, workers: usize) ->
             Some(last) if next.start <= last.end() && last.cost + next.cost <= share => {
                 let mut wanted = std::mem::take(&mut last.wanted);
                 wanted.extend(next.wanted);
-                *last = interval(packets, last.start, wanted);
+                *last = interval(stream, last.start, wanted);
             }
             _ => out.push(next),
         }

@@ -12,6 +12,7 @@ use crate::{
     demux::{Demuxer, Read},
     error::DecodeError,
     limits::DecodeLimits,
+    references::References,
 };
 
 /// Unreadable packets in a row after which a file is taken to be over.
@@ -24,6 +25,8 @@ pub(super) struct Pass {
     pub(super) packets: Vec<PacketRecord>,
     /// Duration of each packet, in stream units; 0 when unknown.
     pub(super) durations: Vec<i64>,
+    /// Which packets refer to which, where the codec says for every packet.
+    pub(super) references: Option<References>,
     /// Pictures without a presentation time.
     untimed: usize,
     /// Where the last readable packet of any track ends, in seconds on the container's clock.
@@ -41,6 +44,7 @@ impl Pass {
         let mut pass = Self {
             packets: Vec::new(),
             durations: Vec::new(),
+            references: Some(References::default()),
             untimed: 0,
             end_secs: 0.0,
             damaged: false,
@@ -75,6 +79,7 @@ impl Pass {
             if packet.stream() == demuxer.stream_index() {
                 let class = classifier.classify(packet.data().unwrap_or_default(), packet.is_key());
                 pass.push(&packet, class, facts.frame_units);
+                pass.refer(classifier.references());
                 if pass.packets.len() > limits.max_frames {
                     let [limit, actual] = [limits.max_frames as u64, pass.packets.len() as u64];
                     return Err(DecodeError::TooLong {
@@ -104,6 +109,13 @@ impl Pass {
             class,
         });
         self.durations.push(packet.duration());
+    }
+
+    fn refer(&mut self, references: Option<&[u32]>) {
+        match (&mut self.references, references) {
+            (Some(known), Some(references)) => known.push(references),
+            _ => self.references = None,
+        }
     }
 
     /// Whether the order of frames must come from a decoder.

@@ -23,6 +23,13 @@ fn record(pts: i64, class: Class) -> PacketRecord {
     }
 }
 
+fn stream_of(packets: &[PacketRecord]) -> Stream<'_> {
+    Stream {
+        packets,
+        references: None,
+    }
+}
+
 fn order(packets: &[PacketRecord]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..)
         .zip(packets)
@@ -92,7 +99,7 @@ proptest! {
         let order = order(&packets);
         let frames: Vec<u64> =
             (0..order.len() as u64).zip(&choice).filter(|(_, wanted)| **wanted).map(|(at, _)| at).collect();
-        let plan = DecodePlan::for_packets(&packets, &order, frames.clone(), workers);
+        let plan = DecodePlan::for_stream(stream_of(&packets), &order, frames.clone(), workers);
         let got: Vec<u64> = plan.intervals.iter().flat_map(|i| &i.wanted).map(|wanted| wanted.frame).collect();
         prop_assert_eq!(got, frames);
         for interval in &plan.intervals {
@@ -124,11 +131,11 @@ fn a_leading_picture_is_decoded_from_the_entry_before() {
     let order = order(&packets);
     let frame = order.iter().position(|&packet| packet == leading).unwrap() as u64;
     assert_eq!(
-        DecodePlan::for_packets(&packets, &order, vec![frame], 1).intervals[0].start,
+        DecodePlan::for_stream(stream_of(&packets), &order, vec![frame], 1).intervals[0].start,
         0
     );
     let trailing = order.len() as u64 - 1;
-    let plan = DecodePlan::for_packets(&packets, &order, vec![trailing], 1);
+    let plan = DecodePlan::for_stream(stream_of(&packets), &order, vec![trailing], 1);
     assert_eq!(plan.intervals[0].start as usize, entry);
 }
 
@@ -153,7 +160,7 @@ fn higher_layers_are_dropped_and_lower_ones_kept() {
         record(3, layered(2, true)),
     ];
     let keep = |wanted: u64| {
-        DecodePlan::for_packets(&packets, &order(&packets), vec![wanted], 1).intervals[0]
+        DecodePlan::for_stream(stream_of(&packets), &order(&packets), vec![wanted], 1).intervals[0]
             .keep
             .clone()
     };
@@ -183,7 +190,7 @@ fn both_fields_or_none() {
         record(2, field(false)),
         record(2, field(true)),
     ];
-    let plan = DecodePlan::for_packets(&packets, &order(&packets), vec![2], 1);
+    let plan = DecodePlan::for_stream(stream_of(&packets), &order(&packets), vec![2], 1);
     assert_eq!(plan.intervals[0].keep, [true, false, false, true, true]);
 }
 
@@ -192,7 +199,7 @@ fn a_retry_begins_one_entry_earlier_and_drops_nothing() {
     let made = stream(&[(2, 1, false), (2, 1, false), (2, 1, false)]);
     let packets: Vec<_> = made.iter().map(|made| made.record).collect();
     let order = order(&packets);
-    let plan = DecodePlan::for_packets(&packets, &order, vec![order.len() as u64 - 1], 1);
+    let plan = DecodePlan::for_stream(stream_of(&packets), &order, vec![order.len() as u64 - 1], 1);
     let entries: Vec<_> = packets
         .iter()
         .enumerate()
@@ -207,4 +214,30 @@ fn a_retry_begins_one_entry_earlier_and_drops_nothing() {
         DecodePlan::retry(&packets, &DecodePlan::retry(&packets, &retry)).start,
         0
     );
+}
+
+#[test]
+fn known_references_are_followed_and_nothing_else_is_kept() {
+    let entry = Class {
+        entry: Entry::Clean,
+        ..Class::default()
+    };
+    let packets: Vec<_> = (0..6)
+        .map(|at| record(at, if at == 0 { entry } else { Class::default() }))
+        .collect();
+    let mut references = References::default();
+    for list in [&[][..], &[0], &[1], &[0], &[3, 0], &[4]] {
+        references.push(list);
+    }
+    let stream = Stream {
+        packets: &packets,
+        references: Some(&references),
+    };
+    let keep = |wanted| {
+        DecodePlan::for_stream(stream, &order(&packets), vec![wanted], 1).intervals[0]
+            .keep
+            .clone()
+    };
+    assert_eq!(keep(5), [true, false, false, true, true, true]);
+    assert_eq!(keep(2), [true, true, true]);
 }

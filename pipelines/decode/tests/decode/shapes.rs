@@ -289,3 +289,25 @@ fn decodes_little_for_little() {
     );
     assert!(stats.seeks >= 1 && stats.decode > Duration::ZERO && stats.cpu > Duration::ZERO);
 }
+
+#[test]
+fn decodes_only_ancestors_in_av1() {
+    let folder = folder();
+    let arguments =
+        "-f lavfi -i testsrc2=s=192x108:r=25:d=8 -c:v libsvtav1 -g 100 -preset 10 -pix_fmt yuv420p";
+    let file = ffmpeg(folder.path(), "a.mp4", arguments);
+    let index = support::index_of(&file);
+    let frames: Vec<u64> = (0..200).step_by(25).collect();
+    let mut reader = read_frames(&support::input(&file), index, frames, DecodeOptions::default()).unwrap();
+    while reader.next_frame().unwrap().is_some() {}
+    let stats = reader.stats();
+    assert_eq!(
+        (stats.frames_emitted, stats.frames_damaged, stats.redone),
+        (8, 0, 0)
+    );
+    assert!(
+        stats.packets_decoded < 100,
+        "{} of 200 packets",
+        stats.packets_decoded
+    );
+}
