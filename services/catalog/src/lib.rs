@@ -4,6 +4,11 @@
 //! (cached), uploads that resume ([`Uploads`]), and `MediaService`. Does not own: what is asked about the media; the
 //! plan that `ProbeSource` shows comes from a [`Planner`]. Starts no threads; indexing and hashing borrow tokio's
 //! blocking threads, indexing at most [`SourceLimits::indexing`] at a time.
+//!
+//! ```
+//! use reelsight_catalog::MediaRoots;
+//! assert!(MediaRoots::default().open("cat.mp4").is_err(), "nothing is open by default");
+//! ```
 
 mod chunks;
 mod error;

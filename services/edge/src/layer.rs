@@ -192,7 +192,9 @@ mod tests {
 
     #[tokio::test]
     async fn permits_are_held_by_the_body_and_surplus_is_told_when_to_return() {
-        let answer = service_fn(|_request| async { Ok::<_, Infallible>(Response::new(Body::default())) });
+        let answer = service_fn(|_request| async {
+            Ok::<_, Infallible>(Response::new(Body::new("not read yet".to_owned())))
+        });
         let mut service = EdgeLayer::new(config(1)).layer(answer);
         let first = service.call(request(None)).await.unwrap();
         assert!(first.headers().contains_key("x-request-id"));

@@ -22,6 +22,14 @@ impl KeyedLocks {
         KeyGuard(self.entry(key).lock_owned().await)
     }
 
+    /// Waits for `scope/key`; the empty key excludes nobody.
+    pub async fn lock_unless_empty(&self, scope: &str, key: &str) -> Option<KeyGuard> {
+        if key.is_empty() {
+            return None;
+        }
+        Some(self.lock(&format!("{scope}/{key}")).await)
+    }
+
     /// `None` when somebody else has `key`.
     #[must_use]
     pub fn try_lock(&self, key: &str) -> Option<KeyGuard> {
@@ -54,5 +62,10 @@ mod tests {
         assert!(locks.try_lock("a").is_some());
         drop(locks.try_lock("c"));
         assert_eq!(locks.0.lock().len(), 1);
+        let (one, other) = (
+            locks.lock_unless_empty("s", "").await,
+            locks.lock_unless_empty("s", "").await,
+        );
+        assert!(one.is_none() && other.is_none());
     }
 }

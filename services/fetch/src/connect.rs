@@ -136,7 +136,9 @@ async fn checked_addresses(
     // One bad address among good ones is an attack or a mistake: refuse rather than pick.
     if addresses.iter().any(|address| !policy.allows(host, *address)) {
         return Err(FetchError::Blocked {
-            what: format!("{host} leads to an address that is not global"),
+            what: format!(
+                "{host} leads to an address that is not global; the operator can open it with --url-allow"
+            ),
         });
     }
     Ok(addresses)

@@ -20,7 +20,7 @@ pub enum FetchError {
         message: String,
     },
     /// The operator's policy forbids it.
-    #[error("the source is not allowed: {what}; the operator can open it with --url-allow")]
+    #[error("the source is not allowed: {what}")]
     Blocked {
         /// What is wrong with it.
         what: String,

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The first event goes out after this, whether the plan is known or not; 100 ms are promised.
-const FIRST_EVENT: Duration = Duration::from_millis(70);
+const FIRST_EVENT: Duration = Duration::from_millis(50);
 
 impl Qa {
     /// Runs an accepted ask until its result, its error, its deadline or the server's end.

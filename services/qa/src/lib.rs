@@ -8,6 +8,13 @@
 //! and the decoder's flag, and so frees everything. Starts one task per response stream and per operation, all in one
 //! `TaskTracker`. Queues: asks (running + waiting, [`QaLimits::max_active`] + [`QaLimits::max_queued`], surplus is
 //! refused), operations ([`QaLimits::max_operations`], surplus is refused).
+//!
+//! ```
+//! let cache = reelsight_qa::KvCache::new(100);
+//! cache.put("one", "state", 60);
+//! cache.put("two", "state", 60);
+//! assert!(cache.get("one").is_none() && cache.get("two").is_some(), "bounded by bytes");
+//! ```
 
 mod accept;
 mod ask;

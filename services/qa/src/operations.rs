@@ -70,7 +70,7 @@ impl Qa {
         let mark = fingerprint(&request);
         let request_id = request.request_id.clone();
         let accepted = self.accept(request)?;
-        let _lock = self.0.locks.lock(&format!("submit/{request_id}")).await;
+        let _lock = self.0.locks.lock_unless_empty(SCOPE, &request_id).await;
         if !request_id.is_empty() {
             let (id, mark) = (request_id.clone(), mark.clone());
             match self
@@ -117,8 +117,10 @@ impl Qa {
         };
         self.0.running.lock().insert(row.id.clone(), live);
         let qa = self.clone();
+        // Waiters see this go when the result is written down.
+        let unfinished = seen.clone();
         self.0.parts.tracker.spawn(async move {
-            let _held = permit;
+            let _held = (permit, unfinished);
             let context = RequestContext::default().with_request_id(&accepted.request_id);
             let work = async {
                 let _place = qa.admit_later().await?;
@@ -153,7 +155,6 @@ impl Qa {
             // Nobody waits for this; the row stays unfinished and the next start ends it.
             tracing::error!(operation = id, %error, "an operation's result was lost");
         }
-        // Waiters see the sender go and look the result up.
         self.0.running.lock().remove(&id);
     }
 

@@ -105,21 +105,6 @@ impl OperationsService {
             // Running out of time is an answer too: the operation as it stands.
             tokio::time::timeout(limit, over).await.ok();
         }
-        // The sender goes a moment before the result is written down.
-        for _ in 0..50 {
-            let operation = self.0.operation(&request.name).await?;
-            let finishing = self
-                .0
-                .0
-                .running
-                .lock()
-                .get(id)
-                .is_some_and(|live| live.progress.has_changed().is_err());
-            if operation.done || !finishing {
-                return Ok(operation);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
         self.0.operation(&request.name).await
     }
 }

@@ -109,7 +109,7 @@ impl Qa {
         let mark = fingerprint(&request);
         let wanted = request.session.unwrap_or_default();
         let id = request.request_id;
-        let _lock = self.0.locks.lock(&format!("{SCOPE}/{id}")).await;
+        let _lock = self.0.locks.lock_unless_empty(SCOPE, &id).await;
         if !id.is_empty() {
             let (key, mark) = (id.clone(), mark.clone());
             match self

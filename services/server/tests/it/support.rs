@@ -225,6 +225,10 @@ impl Answer {
         }
         reasons
     }
+
+    pub(crate) fn cached_tokens(&self) -> u32 {
+        self.result.usage.as_ref().unwrap().cached_tokens
+    }
 }
 
 pub(crate) async fn collect(mut stream: Streaming<AskResponse>) -> Result<Answer, Status> {

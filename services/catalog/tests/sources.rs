@@ -1,0 +1,126 @@
+//! Sources and kept media over a real file.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{fs, process::Command, time::Duration};
+
+use reelsight_catalog::{MediaRoots, SourceLimits, Sources, UploadLimits, Uploads};
+use reelsight_fetch::{FetchLimits, Fetcher, UrlPolicy};
+use reelsight_proto::{
+    status::ServiceError as _,
+    v1::{VideoSource, video_source::Source},
+};
+use reelsight_store::{DataDir, Store};
+use tempfile::TempDir;
+
+struct Parts {
+    folder: TempDir,
+    sources: Sources,
+    uploads: Uploads,
+}
+
+fn parts(limits: SourceLimits, uploads: UploadLimits) -> Parts {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("clip.mp4");
+    let source = "testsrc2=size=64x48:rate=10:duration=1";
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg
+        .args(["-v", "error", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p"])
+        .arg(clip);
+    assert!(ffmpeg.status().unwrap().success());
+    let dir = DataDir::open(&folder.path().join("data")).unwrap();
+    let store = Store::open(&dir).unwrap();
+    let roots = MediaRoots::new(&[folder.path().into()]).unwrap();
+    let fetcher = Fetcher::new(UrlPolicy::default(), FetchLimits::default());
+    let sources = Sources::new(dir.clone(), store.clone(), fetcher, roots, limits);
+    let uploads = Uploads::new(dir, store, sources.clone(), uploads);
+    Parts {
+        folder,
+        sources,
+        uploads,
+    }
+}
+
+fn source(source: Source) -> VideoSource {
+    VideoSource {
+        source: Some(source),
+        ..VideoSource::default()
+    }
+}
+
+#[tokio::test]
+async fn the_same_bytes_have_one_index_and_one_identity() {
+    let Parts { folder, sources, .. } = parts(SourceLimits::default(), UploadLimits::default());
+    let by_path = sources
+        .open(&source(Source::ServerPath("clip.mp4".into())))
+        .await
+        .unwrap();
+    let first = sources.index(&by_path).await.unwrap();
+    assert_eq!((first.info.frame_count, first.info.width), (10, 64));
+    let again = sources
+        .open(&source(Source::ServerPath("./clip.mp4".into())))
+        .await
+        .unwrap();
+    assert!(std::sync::Arc::ptr_eq(
+        &first,
+        &sources.index(&again).await.unwrap()
+    ));
+    let bytes = fs::read(folder.path().join("clip.mp4")).unwrap();
+    let inline = sources
+        .open(&source(Source::InlineContent(bytes.clone().into())))
+        .await
+        .unwrap();
+    let other = sources
+        .open(&source(Source::InlineContent(bytes.into())))
+        .await
+        .unwrap();
+    assert!(inline.key.as_str().starts_with("sha256:") && inline.key == other.key);
+    fs::write(folder.path().join("clip.mp4"), "changed").unwrap();
+    let changed = sources
+        .open(&source(Source::ServerPath("clip.mp4".into())))
+        .await
+        .unwrap();
+    assert_ne!(changed.key, by_path.key);
+}
+
+#[tokio::test]
+async fn kept_bytes_count_against_the_quota_and_go_when_their_time_is_over() {
+    let limits = UploadLimits {
+        max_total_bytes: 30_000,
+        ..UploadLimits::default()
+    };
+    let Parts {
+        folder,
+        sources,
+        uploads,
+    } = parts(SourceLimits::default(), limits);
+    let bytes = fs::read(folder.path().join("clip.mp4")).unwrap();
+    let opened = sources
+        .open(&source(Source::InlineContent(bytes.clone().into())))
+        .await
+        .unwrap();
+    let index = sources.index(&opened).await.unwrap();
+    let files = || fs::read_dir(folder.path().join("data/media")).unwrap().count();
+    let media = uploads
+        .keep_source(&opened, &index, Duration::from_millis(50))
+        .await
+        .unwrap();
+    assert_eq!(
+        fs::read(folder.path().join("data/media").join(&media.id)).unwrap(),
+        bytes
+    );
+    let mut refused = None;
+    for _ in 0..30_000 / bytes.len() + 1 {
+        refused = uploads
+            .keep_source(&opened, &index, Duration::from_millis(50))
+            .await
+            .err();
+    }
+    assert_eq!(refused.unwrap().reason(), "QUOTA_EXCEEDED");
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    let name = format!("media/{}", media.id);
+    let gone = sources.open(&source(Source::Media(name))).await.unwrap_err();
+    assert_eq!(gone.reason(), "NOT_FOUND");
+    assert!(files() > 0);
+    uploads.sweep().await.unwrap();
+    assert_eq!(files(), 0);
+}
