@@ -1,8 +1,9 @@
 //! Which frames an answer rests on.
 //!
-//! A model may bring a grounding graph that says so ([`ground`]). The other measure works on any decoder graph: the likelihood of the given answer while all other frames are hidden from
-//! the question and the answer by zeros in the attention mask. A frame that alone makes the answer likely is evidence
-//! for it (sufficiency); when none does alone, frames without which it gets less likely are (necessity).
+//! A model may bring a grounding graph that says so ([`ground`]). The other measure works on any decoder graph: the
+//! likelihood of the given answer while all other frames are hidden from the question and the answer by zeros in the
+//! attention mask. A frame that alone makes the answer likely is evidence for it (sufficiency); when none does alone,
+//! frames without which it gets less likely are (necessity).
 
 use reelsight_families::Prompt;
 
@@ -171,14 +172,14 @@ fn highest(scores: &[f64]) -> f64 {
 }
 
 /// The question and the answer, ready to be run again after the video's part of the cache.
-struct Probe<'a> {
+pub(crate) struct Probe<'a> {
     scene: &'a Scene<'a>,
     video: KvCache,
     embeds: Vec<f32>,
 }
 
 impl<'a> Probe<'a> {
-    fn new(scene: &'a Scene<'a>, control: &Control) -> Result<Self, EngineError> {
+    pub(crate) fn new(scene: &'a Scene<'a>, control: &Control) -> Result<Self, EngineError> {
         let video_tokens = scene.prompt.video_tokens();
         let video = scene
             .cache
@@ -195,7 +196,11 @@ impl<'a> Probe<'a> {
     }
 
     /// Logarithm of the answer's probability when only the frames that satisfy `shown` can be seen.
-    fn likelihood(&self, shown: impl Fn(usize) -> bool, control: &Control) -> Result<f64, EngineError> {
+    pub(crate) fn likelihood(
+        &self,
+        shown: impl Fn(usize) -> bool,
+        control: &Control,
+    ) -> Result<f64, EngineError> {
         let Scene {
             model,
             prompt,

@@ -40,6 +40,8 @@ mod queue;
 mod sampler;
 mod sequence;
 mod session;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use api::*;

@@ -28,7 +28,11 @@ fn reference(folder: &Path) -> (std::path::PathBuf, Vec<Value>) {
     let out = folder.join("reference");
     std::fs::create_dir_all(&out).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference.py");
-    support::python(&script, &[folder.to_str().unwrap(), out.to_str().unwrap()]);
+    support::run_python(&[
+        script.to_str().unwrap(),
+        folder.to_str().unwrap(),
+        out.to_str().unwrap(),
+    ]);
     let cases = std::fs::read(out.join("cases.json")).unwrap();
     let cases: Vec<Value> = serde_json::from_slice(&cases).unwrap();
     assert!(cases.len() >= 20);

@@ -68,12 +68,6 @@ impl Logits {
     pub(crate) fn row(&self, at: usize) -> &[f32] {
         &self.values[at * self.vocabulary..(at + 1) * self.vocabulary]
     }
-
-    /// Rows that were kept.
-    #[cfg(test)]
-    pub(crate) fn rows(&self) -> usize {
-        self.values.len() / self.vocabulary
-    }
 }
 
 impl Decoder {
