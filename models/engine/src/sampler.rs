@@ -141,8 +141,8 @@ mod tests {
         let plain = draws(&options(1.0, 1.0, 3), &logits, 20_000);
         assert!((share(&plain, 0) - 0.5).abs() < 0.02 && (share(&plain, 2) - 0.2).abs() < 0.02);
         // At temperature 1/2 probabilities are squared: .25, .09, .04 of .38.
-        let sharp = draws(&options(0.5, 1.0, 3), &logits, 20_000);
-        assert!((share(&sharp, 0) - 0.25 / 0.38).abs() < 0.02);
+        let cold = draws(&options(0.5, 1.0, 3), &logits, 20_000);
+        assert!((share(&cold, 0) - 0.25 / 0.38).abs() < 0.02);
         let nucleus = draws(&options(1.0, 0.6, 3), &logits, 20_000);
         assert!(share(&nucleus, 2) == 0.0 && (share(&nucleus, 1) - 0.375).abs() < 0.02);
     }

@@ -66,7 +66,7 @@ fn scene(model: &Model) -> (Prompt, BTreeMap<usize, Features>) {
     (prompt, features.into_iter().enumerate().collect())
 }
 
-fn prefilled<'m>(model: &'m Model, chunk: usize) -> (Sequence<'m>, Vec<f32>) {
+fn prefilled(model: &Model, chunk: usize) -> (Sequence<'_>, Vec<f32>) {
     let (prompt, features) = scene(model);
     let mut sequence = Sequence::new(model, &control()).unwrap();
     let end = prompt.ids.len();

@@ -1,4 +1,5 @@
 //! The same tokens as transformers for the same weights, frames and questions.
+#![expect(clippy::unwrap_used, reason = "only tests call the helpers")]
 
 mod support;
 

@@ -1,4 +1,9 @@
 //! Folders as they are published: layouts, precisions, external data, and every way in which they can be incomplete.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "only tests call the helpers"
+)]
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
 //! The streaming detokeniser against decoding everything at once.
+#![expect(clippy::unwrap_used, reason = "only tests call the helpers")]
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! Published chat templates against transformers' rendering of them.
+#![expect(clippy::unwrap_used, reason = "only tests call the helpers")]
 
 use std::{
     io::Write,

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use reelsight_media::{MediaTime, Pts, RgbFrame, TimeBase, Timeline};
+use reelsight_media::{MediaTime, Pts, RgbFrame, TimeBase};
 
 pub(crate) const WIDTH: u32 = 64;
 pub(crate) const HEIGHT: u32 = 48;
@@ -79,11 +79,6 @@ pub(crate) fn run_python(args: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
-}
-
-pub(crate) fn timeline(frames: u32) -> Timeline {
-    let base = TimeBase::new(1, FPS).unwrap();
-    Timeline::new(base, (0..i64::from(frames)).collect(), i64::from(frames)).unwrap()
 }
 
 /// Frame `index` of a made video: a bright square that wanders over a gradient. The same formula is in

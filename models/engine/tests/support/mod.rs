@@ -1,8 +1,4 @@
 //! What the engine's tests share: a model with random weights, made frames, a Python with transformers.
-#![expect(
-    clippy::allow_attributes,
-    reason = "what is unused differs between the test files"
-)]
 #![allow(dead_code, reason = "each test file uses another part")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "only tests call these")]
 
@@ -15,7 +11,7 @@ use reelsight_engine::{
     AskHandle, AskJob, AskOutcome, AskTarget, Engine, EngineConfig, EngineError, EngineEvent,
     GenerationOptions, SamplingRequest, SessionKv, VideoPlan,
 };
-use reelsight_media::{CancelFlag, FrameSource, IterSource};
+use reelsight_media::{CancelFlag, FrameSource, IterSource, TimeBase, Timeline};
 use reelsight_registry::ModelFolder;
 
 mod made;
@@ -41,6 +37,11 @@ pub(crate) fn engine() -> Engine {
 
 pub(crate) fn load(config: &EngineConfig) -> Engine {
     Engine::load(&ModelFolder::open(&twin("gqa")).unwrap(), config.clone()).unwrap()
+}
+
+pub(crate) fn timeline(frames: u32) -> Timeline {
+    let base = TimeBase::new(1, FPS).unwrap();
+    Timeline::new(base, (0..i64::from(frames)).collect(), i64::from(frames)).unwrap()
 }
 
 pub(crate) fn plan(engine: &Engine, frames: u32, question: &str) -> VideoPlan {
