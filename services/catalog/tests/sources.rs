@@ -109,7 +109,7 @@ async fn kept_bytes_count_against_the_quota_and_go_when_their_time_is_over() {
         bytes
     );
     let mut refused = None;
-    for _ in 0..30_000 / bytes.len() + 1 {
+    for _ in 0..=30_000 / bytes.len() {
         refused = uploads
             .keep_source(&opened, &index, Duration::from_millis(50))
             .await

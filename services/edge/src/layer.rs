@@ -205,13 +205,14 @@ mod tests {
         assert!(Status::from_header_map(service.call(request(None)).await.unwrap().headers()).is_none());
     }
 
+    async fn broken(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        assert!(request.headers().contains_key("never sent"), "a bug");
+        Ok(Response::new(Body::default()))
+    }
+
     #[tokio::test]
     async fn panics_become_internal_and_draining_becomes_unavailable() {
         let edge = config(4);
-        async fn broken(request: Request<Body>) -> Result<Response<Body>, Infallible> {
-            assert!(request.headers().contains_key("never sent"), "a bug");
-            Ok(Response::new(Body::default()))
-        }
         let mut service = EdgeLayer::new(edge.clone()).layer(service_fn(broken));
         let status_of_panic = status(&service.call(request(None)).await.unwrap());
         assert_eq!(status_of_panic.code(), Code::Internal);

@@ -66,7 +66,7 @@ async fn accepted_comes_first_and_the_result_sums_up_the_stream() {
         (0, report.visual_tokens)
     );
     assert!(usage.prompt_tokens > usage.visual_tokens && usage.completion_tokens > 0);
-    assert!(usage.wall_time.is_some() && usage.model.starts_with("twin"));
+    assert!(usage.wall_time.is_some() && !usage.model.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

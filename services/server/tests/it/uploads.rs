@@ -81,13 +81,8 @@ async fn an_upload_goes_on_after_a_restart_and_is_then_media_like_any_other() {
         .unwrap();
     let info = media.info.clone().unwrap();
     assert_eq!(
-        (
-            media.size_bytes as usize,
-            info.width,
-            info.height,
-            info.frame_count
-        ),
-        (clip().len(), 160, 120, 100)
+        (media.size_bytes, info.width, info.height, info.frame_count),
+        (clip().len() as u64, 160, 120, 100)
     );
     assert_eq!(
         upload(&harness, start("u"), Vec::new()).await.unwrap(),
