@@ -24,10 +24,13 @@ const COMMON: [ff::codec::Id; 16] = [
 
 /// Version of the FFmpeg that is linked, for example `5.1.9-0+deb12u1 (libavcodec 59.37.100)`.
 #[must_use]
+#[expect(unsafe_code, reason = "the safe layer does not show the version's name")]
 pub fn ffmpeg_version() -> String {
+    // SAFETY: the function returns a static, terminated string.
+    let name = unsafe { std::ffi::CStr::from_ptr(ff::ffi::av_version_info()) }.to_string_lossy();
     let codec = ff::codec::version();
     format!(
-        "libavcodec {}.{}.{}",
+        "{name} (libavcodec {}.{}.{})",
         codec >> 16,
         codec >> 8 & 0xff,
         codec & 0xff
@@ -48,4 +51,17 @@ pub fn codecs() -> Vec<String> {
 pub(crate) fn quieten() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| ff::util::log::set_level(ff::util::log::Level::Quiet));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_itself() {
+        assert!(ffmpeg_version().contains("libavcodec "), "{}", ffmpeg_version());
+        for codec in ["h264", "hevc", "vp9"] {
+            assert!(codecs().iter().any(|known| known == codec), "{codec}");
+        }
+    }
 }

@@ -15,8 +15,6 @@ use crate::{
 
 /// A jump over fewer bytes than this costs more than reading them.
 const MIN_JUMP_BYTES: u64 = 256 << 10;
-/// Unreadable packets in a row after which the file is over.
-const MAX_DAMAGED_RUN: u32 = 1000;
 
 /// A position in the video track.
 pub(crate) struct Cursor {
@@ -90,13 +88,10 @@ impl Cursor {
         if let Some(held) = self.held.take() {
             return Ok(Some(held));
         }
-        let mut damaged_run = 0;
         loop {
             let mut packet = Packet::empty();
             match self.demuxer.read(&mut packet)? {
                 Read::End => return Ok(None),
-                Read::Damaged if damaged_run == MAX_DAMAGED_RUN => return Ok(None),
-                Read::Damaged => damaged_run += 1,
                 Read::Packet if packet.stream() == self.demuxer.stream_index() => {
                     self.packets += 1;
                     if let Some(ordinal) = self.locate(&packet) {
@@ -104,7 +99,7 @@ impl Cursor {
                         return Ok(Some((ordinal, packet)));
                     }
                 }
-                Read::Packet => {}
+                Read::Packet | Read::Damaged => {}
             }
         }
     }
@@ -122,7 +117,7 @@ impl Cursor {
                 .get(ordinal as usize)
                 .is_some_and(|record| record.key == key)
         });
-        expected.or_else(|| self.index.lookup.get(&key).copied().flatten())
+        expected.or_else(|| self.index.lookup.find(&self.index.packets, key))
     }
 
     fn bytes_between(&self, from: u32, to: u32) -> u64 {

@@ -29,6 +29,8 @@ use crate::{
 const BUFFER_BYTES: usize = 256 << 10;
 /// A demuxer that is less sure than this of 100 has seen noise.
 const MIN_PROBE_SCORE: i32 = 10;
+/// Unreadable packets in a row after which a file is taken to be over.
+const MAX_DAMAGED_RUN: u32 = 1000;
 /// The only protocol list that allows none: no protocol has this name.
 const NO_PROTOCOL: &std::ffi::CStr = c"none";
 
@@ -37,6 +39,7 @@ pub(crate) struct Demuxer {
     context: Context,
     stream: usize,
     cancel: CancelFlag,
+    damaged_run: u32,
 }
 
 /// What reading gave.
@@ -73,6 +76,7 @@ impl Demuxer {
             context,
             stream,
             cancel: cancel.clone(),
+            damaged_run: 0,
         };
         demuxer.check_size(limits)?;
         Ok(demuxer)
@@ -111,12 +115,19 @@ impl Demuxer {
             return Err(DecodeError::Cancelled);
         }
         match outcome {
-            Ok(()) => Ok(Read::Packet),
+            Ok(()) => {
+                self.damaged_run = 0;
+                Ok(Read::Packet)
+            }
             Err(ff::Error::Eof) => Ok(Read::End),
             Err(ff::Error::Other { errno }) if errno == libc::EIO || errno == libc::EBADF => {
                 Err(error_from_io(std::io::Error::from_raw_os_error(errno)))
             }
-            Err(_) => Ok(Read::Damaged),
+            Err(_) if self.damaged_run == MAX_DAMAGED_RUN => Ok(Read::End),
+            Err(_) => {
+                self.damaged_run += 1;
+                Ok(Read::Damaged)
+            }
         }
     }
 

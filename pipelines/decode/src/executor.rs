@@ -204,7 +204,9 @@ impl<T: Weighted + Send + 'static> Run<T> {
         self.join();
         Err(error)
     }
+}
 
+impl<T: Weighted> Run<T> {
     /// Stops every worker and waits for it: a worker looks at the flag between packets.
     fn join(&mut self) {
         self.shared.stop.cancel();
@@ -219,12 +221,7 @@ impl<T: Weighted + Send + 'static> Run<T> {
 
 impl<T: Weighted> Drop for Run<T> {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
-        self.receivers.clear();
-        self.shared.progress.notify_all();
-        for thread in self.threads.drain(..) {
-            thread.join().ok();
-        }
+        self.join();
     }
 }
 
@@ -246,18 +243,16 @@ pub(crate) fn shown_order(
             Received::Damaged => {}
         }
     };
-    let mut damaged_run = 0;
     loop {
         let mut packet = Packet::empty();
         match demuxer.read(&mut packet)? {
-            Read::Damaged if damaged_run < 1000 => damaged_run += 1,
-            Read::Damaged | Read::End => break,
+            Read::End => break,
             Read::Packet if packet.stream() == demuxer.stream_index() => {
                 decoder.send(&mut packet, ordinal);
                 drain(&mut decoder);
                 ordinal += 1;
             }
-            Read::Packet => {}
+            Read::Packet | Read::Damaged => {}
         }
     }
     decoder.finish();

@@ -4,7 +4,7 @@ mod facts;
 mod pass;
 mod shown;
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use ffmpeg_next::codec::packet::Packet;
 use reelsight_media::{CancelFlag, Timeline};
@@ -70,8 +70,8 @@ pub struct PacketIndex {
     pub(crate) references: Option<References>,
     /// How the stored picture is turned upright.
     pub(crate) orientation: Orientation,
-    /// Finds a packet again after a jump; `None` where several packets look alike.
-    pub(crate) lookup: HashMap<PacketKey, Option<u32>>,
+    /// Finds a packet again after a jump.
+    pub(crate) lookup: Lookup,
 }
 
 /// One video packet.
@@ -88,7 +88,7 @@ pub(crate) struct PacketRecord {
 }
 
 /// What the container says about a packet; almost always unique.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PacketKey {
     pub(crate) position: i64,
     pub(crate) pts: Option<i64>,
@@ -109,6 +109,33 @@ impl PacketKey {
     /// Whether it says more than a size.
     fn identifies(self) -> bool {
         self.position >= 0 || self.pts.is_some()
+    }
+}
+
+/// Packets by what identifies them: four bytes a packet, as there may be millions.
+#[derive(Debug, Clone)]
+pub(crate) struct Lookup(Vec<u32>);
+
+impl Lookup {
+    fn new(packets: &[PacketRecord]) -> Self {
+        let mut ordinals: Vec<u32> = (0..)
+            .zip(packets)
+            .filter(|(_, packet)| packet.key.identifies())
+            .map(|(ordinal, _)| ordinal)
+            .collect();
+        ordinals.sort_unstable_by_key(|&ordinal| packets[ordinal as usize].key);
+        Self(ordinals)
+    }
+
+    /// The one packet with this key; `None` when there is none or several look alike.
+    pub(crate) fn find(&self, packets: &[PacketRecord], key: PacketKey) -> Option<u32> {
+        let key_of = |ordinal: u32| packets[ordinal as usize].key;
+        let first = self.0.partition_point(|&ordinal| key_of(ordinal) < key);
+        let mut alike = self.0[first..]
+            .iter()
+            .copied()
+            .take_while(|&ordinal| key_of(ordinal) == key);
+        alike.next().filter(|_| alike.next().is_none())
     }
 }
 
@@ -167,15 +194,7 @@ fn assemble(pass: Pass, order: Vec<u32>, facts: facts::Facts) -> Result<PacketIn
     let (timeline, pts_offset) = shown::timeline(&pass, &order, &facts)?;
     let mut warnings = pass.warnings(&facts);
     warnings.extend(facts.warnings);
-    let mut lookup = HashMap::with_capacity(pass.packets.len());
-    for (ordinal, packet) in (0_u32..).zip(&pass.packets) {
-        if packet.key.identifies() {
-            lookup
-                .entry(packet.key)
-                .and_modify(|known| *known = None)
-                .or_insert(Some(ordinal));
-        }
-    }
+    let lookup = Lookup::new(&pass.packets);
     let info = MediaInfo {
         fps: timeline.average_fps(),
         duration_secs: timeline.duration_secs(),

@@ -15,7 +15,7 @@ pub struct DecodeLimits {
     pub max_pixels: u64,
     /// Tracks of any kind. Default 64.
     pub max_tracks: usize,
-    /// Video frames that the index may hold. Default 10 million (24 hours at 115 fps).
+    /// Video frames that the index may hold. Default 6 million (24 hours at 69 fps).
     pub max_frames: usize,
 }
 
@@ -28,7 +28,7 @@ impl Default for DecodeLimits {
             max_height: 16_384,
             max_pixels: 64_000_000,
             max_tracks: 64,
-            max_frames: 10_000_000,
+            max_frames: 6_000_000,
         }
     }
 }

@@ -15,8 +15,6 @@ use crate::{
     references::References,
 };
 
-/// Unreadable packets in a row after which a file is taken to be over.
-const MAX_DAMAGED_RUN: u32 = 1000;
 /// A stream with at least this share of untimed pictures has no useful times at all.
 const UNTIMED_SHARE: usize = 100;
 
@@ -56,19 +54,14 @@ impl Pass {
             .collect();
         let mut classifier = facts.classify.grow();
         let mut packet = Packet::empty();
-        let mut damaged_run = 0;
         loop {
             match demuxer.read(&mut packet)? {
                 Read::End => break,
                 Read::Damaged => {
                     pass.damaged = true;
-                    damaged_run += 1;
-                    if damaged_run > MAX_DAMAGED_RUN {
-                        break;
-                    }
                     continue;
                 }
-                Read::Packet => damaged_run = 0,
+                Read::Packet => {}
             }
             pass.damaged |= packet.is_corrupt();
             if let (Some(base), Some(at)) = (bases.get(packet.stream()), packet.pts().or(packet.dts())) {
