@@ -15,7 +15,6 @@
     clippy::pedantic,
     clippy::allow_attributes,
     clippy::large_enum_variant,
-    rustdoc::all,
     reason = "generated from proto/, where the comments are"
 )]
 mod contract {
