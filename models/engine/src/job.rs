@@ -9,7 +9,7 @@ use std::{
 use reelsight_families::{Prompt, Turn, VideoShown};
 
 use crate::{
-    AskJob, AskOutcome, AskTarget, EngineError, EngineEvent, Finish, SessionKv, StageTimes,
+    AskJob, AskOutcome, AskTarget, EngineError, EngineEvent, EvidenceSpan, Finish, SessionKv, StageTimes,
     evidence::{Scene, ShownFrame, cite, ground},
     generate::{Generated, generate},
     graphs::Logits,
@@ -73,30 +73,12 @@ pub(crate) fn run(context: &JobContext<'_>, job: AskJob, queue: Duration) -> Res
         .as_ref()
         .map_or(Duration::ZERO, |done| done.first_token - started);
     let generated = generated.unwrap_or_else(nothing);
-    let mut evidence = Vec::new();
-    if citations && generated.finish != Finish::NoEvidence {
-        let ended = generated
-            .token_ids
-            .last()
-            .is_some_and(|id| model.end.contains(id));
-        let answer = &generated.token_ids[..generated.token_ids.len() - usize::from(ended)];
-        let Ready {
-            prompt,
-            sequence,
-            frames,
-            ..
-        } = &ready;
-        let scene = Scene {
-            model,
-            prompt,
-            cache: &sequence.cache,
-            frames,
-            answer,
-        };
-        evidence = clocks
+    let evidence = match generated.finish {
+        Finish::Stop | Finish::Length if citations => clocks
             .evidence
-            .time(|| cite(&scene, grounded.as_deref(), control))?;
-    }
+            .time(|| evidence(context, &ready, &generated, grounded.as_deref()))?,
+        _ => Vec::new(),
+    };
     let times = StageTimes {
         queue,
         first_token,
@@ -117,6 +99,25 @@ pub(crate) fn run(context: &JobContext<'_>, job: AskJob, queue: Duration) -> Res
         session: keep_session.then(|| session(model.id, ready, &generated.answer)),
         answer: generated.answer,
     })
+}
+
+/// What the answer rests on; its end-of-turn token is no part of it.
+fn evidence(
+    context: &JobContext<'_>,
+    ready: &Ready<'_>,
+    generated: &Generated,
+    grounded: Option<&[f64]>,
+) -> Result<Vec<EvidenceSpan>, EngineError> {
+    let (model, ids) = (context.model, &generated.token_ids);
+    let ended = ids.last().is_some_and(|id| model.end.contains(id));
+    let scene = Scene {
+        model,
+        prompt: &ready.prompt,
+        cache: &ready.sequence.cache,
+        frames: &ready.frames,
+        answer: &ids[..ids.len() - usize::from(ended)],
+    };
+    cite(&scene, grounded, context.control)
 }
 
 fn turns(question: &str) -> Vec<Turn> {
