@@ -6,9 +6,9 @@
 //! execution (`reelsight-ort`), the wire.
 //!
 //! # Threads
-//! `ort-<graph>` (three per engine, one session each), `ask-<n>` (one per active ask), `ask-queue`; per running ask on
-//! a video `frames-<job>`, `pixels-<job>` and `encode-<job>`, joined before the ask ends. All queues between them are
-//! bounded.
+//! `ort-<graph>` (one per graph: three per engine, a fourth for models with a grounding graph), `ask-<n>` (one per
+//! active ask), `ask-queue`; per running ask on a video `frames-<job>`, `pixels-<job>` and `encode-<job>`, joined before
+//! the ask ends. All queues between them are bounded.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
