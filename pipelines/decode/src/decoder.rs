@@ -8,6 +8,8 @@ use crate::{demux::Demuxer, error::DecodeError, limits::DecodeLimits};
 /// A decoder context of its own.
 pub(crate) struct Decoder {
     video: ff::decoder::Video,
+    /// Pictures are given out although the decoder, which saw no IDR picture, cannot know that they are right.
+    unrecovered: bool,
 }
 
 impl Decoder {
@@ -42,7 +44,24 @@ impl Decoder {
             .and_then(ff::codec::decoder::Opened::video);
         Ok(Self {
             video: video.map_err(|_unopened| unsupported())?,
+            unrecovered: false,
         })
+    }
+
+    /// Gives out pictures after an H.264 recovery point at once. Left to itself, FFmpeg drops those that are still
+    /// waiting when the packets end, right as they are.
+    #[expect(unsafe_code, reason = "the safe layer would replace all flags")]
+    pub(crate) fn show_unrecovered(&mut self) {
+        if self.video.id() == ff::codec::Id::H264 {
+            // SAFETY: the context is open and exclusively borrowed; the flag may change between packets.
+            unsafe { (*self.video.as_mut_ptr()).flags |= ff::ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT as i32 };
+            self.unrecovered = true;
+        }
+    }
+
+    /// Whether the decoder itself found the picture damaged.
+    pub(crate) fn is_damaged(&self, picture: &frame::Video) -> bool {
+        picture.has_decode_errors() || (picture.is_corrupt() && !self.unrecovered)
     }
 
     /// Gives the decoder packet number `ordinal`. `false` when it found the packet damaged.

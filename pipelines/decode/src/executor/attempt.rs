@@ -45,6 +45,8 @@ pub(super) struct Attempt<'a, C: Convert> {
     best: Option<frame::Video>,
     /// Packets from the first to before the second may build on damaged ones.
     tainted: Option<(u32, u32)>,
+    /// Damaged packets that nothing builds on.
+    broken: Vec<u32>,
 }
 
 impl<'a, C: Convert> Attempt<'a, C> {
@@ -70,6 +72,7 @@ impl<'a, C: Convert> Attempt<'a, C> {
             early: BTreeMap::new(),
             best: None,
             tainted: None,
+            broken: Vec::new(),
         }
     }
 
@@ -136,7 +139,9 @@ impl<'a, C: Convert> Attempt<'a, C> {
             }
             _ => {}
         }
-        if damaged && !class.disposable {
+        if damaged && class.disposable {
+            self.broken.push(ordinal);
+        } else if damaged {
             self.tainted = Some((ordinal, u32::MAX));
         }
     }
@@ -176,7 +181,7 @@ impl<'a, C: Convert> Attempt<'a, C> {
             let tainted = self
                 .tainted
                 .is_some_and(|(from, to)| (from..to).contains(&ordinal));
-            let damaged = tainted || picture.is_corrupt() || picture.has_decode_errors();
+            let damaged = tainted || self.broken.contains(&ordinal) || tools.decoder.is_damaged(picture);
             let out = self.convert(place, picture, damaged, tools)?;
             self.early.insert(place, out);
             self.deliver_ready(sender)?;

@@ -67,7 +67,8 @@ pub(super) fn work<C: Convert>(shared: &Arc<Shared<C::Out>>, input: Input, conve
 
 fn open<C: Convert>(shared: &Shared<C::Out>, input: Input, converter: C) -> Result<Tools<C>, DecodeError> {
     let cursor = Cursor::open(input, Arc::clone(&shared.index), &shared.limits, &shared.cancel)?;
-    let decoder = Decoder::open(cursor.demuxer(), shared.inner_threads.max(1), &shared.limits)?;
+    let mut decoder = Decoder::open(cursor.demuxer(), shared.inner_threads.max(1), &shared.limits)?;
+    decoder.show_unrecovered();
     Ok(Tools {
         cursor,
         decoder,

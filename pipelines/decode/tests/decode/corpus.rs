@@ -194,3 +194,33 @@ fn real_clips_equal_pyav() {
         check(file);
     }
 }
+
+/// Recordings begin anywhere: nothing is shown before the first place where decoding may begin.
+#[test]
+fn streams_cut_in_the_middle_equal_pyav() {
+    let folder = folder();
+    let codecs = [
+        (
+            "h264",
+            "-c:v libx264 -g 25 -bf 3 -x264-params open-gop=1:keyint=25:min-keyint=25:scenecut=0",
+        ),
+        (
+            "hevc",
+            "-c:v libx265 -x265-params log-level=error:keyint=25:min-keyint=25:scenecut=0:open-gop=1",
+        ),
+        ("mpeg2", "-c:v mpeg2video -g 15 -bf 2"),
+    ];
+    for (name, codec) in codecs {
+        let whole = ffmpeg(
+            folder.path(),
+            &format!("{name}.ts"),
+            &format!("{TEST} {codec} -pix_fmt yuv420p"),
+        );
+        let bytes = std::fs::read(whole).unwrap();
+        for share in [5, 3] {
+            let cut = folder.path().join(format!("{name}-{share}.ts"));
+            std::fs::write(&cut, &bytes[bytes.len() / share / 188 * 188..]).unwrap();
+            check(&cut);
+        }
+    }
+}
