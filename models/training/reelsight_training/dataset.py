@@ -50,6 +50,7 @@ RELATIONS = {
     "hop": (3, 1),
     "spot": (3, 3),
     "evidence": (4, 0),
+    "option": (5, 0),
 }
 
 
@@ -167,6 +168,12 @@ class Packer:
             # The word that completes a name must know which object of the order it was.
             for rank, thing in enumerate(scene.objects):
                 self._referent_targets(sample, scene, thing.name, thing, first + 2 + 3 * rank)
+        if question.family == "choice":
+            # The letter is read from the option that names what was found.
+            begin = question.text.index(f"{question.answer}) ") + len("A) ")
+            end = begin + len(question.text[begin:].split(" ")[0])
+            place = base + next(index for index, span in enumerate(spans) if span[1] >= end)
+            sample.looks["option"].append((first, [place]))
         self._mention_targets(sample, scene, question, spans, base)
         return start + len(lead) + len(body) + len(self.ask) + len(answer)
 
@@ -281,6 +288,9 @@ class Packer:
         hops = [shown[id(thing)][step] for thing in objects for step in thing.hops]
         word = rng.choice(("moving", "move", "motion"))
         probe(word, "hop", hops or [0], any_motion=int(bool(hops)))
+        for way in rng.sample(DIRECTIONS, 2):
+            hops = [shown[id(thing)][step] for thing in objects if thing.direction == way for step in thing.hops]
+            probe(f"{rng.choice(('move', 'moving'))} {way}", "hop", hops or [0], any_motion=int(bool(hops)))
         if len(objects) < 2:
             return
         for word, thing, other in (("first", objects[0], objects[1]), ("last", objects[-1], objects[-2])):

@@ -132,7 +132,7 @@ class Codebook(nn.Module):
 
 def family_weights(accuracy: dict[str, float]) -> dict[str, float]:
     """Returns sampling weights: what is not yet right comes more often."""
-    return {name: 0.12 + (1.0 - accuracy.get(name, 0.0)) for name in FAMILIES}
+    return {name: 0.03 + (1.0 - accuracy.get(name, 0.0)) for name in FAMILIES}
 
 
 def draw_clip(rng: Random, steps: int) -> tuple[Scene, int]:
