@@ -54,7 +54,9 @@ impl Decoder {
     pub(crate) fn show_unrecovered(&mut self) {
         if self.video.id() == ff::codec::Id::H264 {
             // SAFETY: the context is open and exclusively borrowed; the flag may change between packets.
-            unsafe { (*self.video.as_mut_ptr()).flags |= ff::ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT as i32 };
+            unsafe {
+                (*self.video.as_mut_ptr()).flags |= ff::ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT.cast_signed()
+            };
             self.unrecovered = true;
         }
     }

@@ -105,6 +105,14 @@ pub(crate) fn rgb(
     while let Some(frame) = reader.next_frame().unwrap() {
         out.push(frame);
     }
+    if index.warnings.is_empty() && out.iter().all(|frame| !frame.damaged) {
+        assert_eq!(
+            reader.stats().redone,
+            0,
+            "{}: nothing is decoded twice",
+            file.display()
+        );
+    }
     out
 }
 
