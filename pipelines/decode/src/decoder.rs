@@ -55,8 +55,8 @@ impl Decoder {
         if self.video.id() == ff::codec::Id::H264 {
             // SAFETY: the context is open and exclusively borrowed; the flag may change between packets.
             unsafe {
-                (*self.video.as_mut_ptr()).flags |= ff::ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT.cast_signed()
-            };
+                (*self.video.as_mut_ptr()).flags |= ff::ffi::AV_CODEC_FLAG_OUTPUT_CORRUPT.cast_signed();
+            }
             self.unrecovered = true;
         }
     }
