@@ -1,4 +1,5 @@
 //! The binary as a person uses it: frames, exit codes, JSON, bad input.
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 

@@ -1,5 +1,6 @@
 //! The dependency rule of ARCHITECTURE.md: `services -> models -> pipelines`, only `services` sees `proto`, and each
 //! foreign library with process-wide state has one crate that may use it.
+#![expect(clippy::expect_used, reason = "a failed step of a test is a failed test")]
 
 use std::collections::BTreeSet;
 
@@ -35,9 +36,10 @@ fn allowed(layer: &str, package: &str, dependency_layer: &str, dependency: &str)
     /// What models may use of pipelines: values and pure functions, never decoding.
     const PURE_PIPELINES: [&str; 3] = ["reelsight-media", "reelsight-sampling", "reelsight-preprocess"];
     match (layer, dependency_layer) {
-        ("pipelines", "pipelines") | ("models", "models") => package != dependency,
         ("models", "pipelines") => PURE_PIPELINES.contains(&dependency),
-        ("services", "services" | "models" | "pipelines" | "proto") => package != dependency,
+        ("pipelines", "pipelines")
+        | ("models", "models")
+        | ("services", "services" | "models" | "pipelines" | "proto") => package != dependency,
         ("tests", _) => true,
         _ => false,
     }
