@@ -85,7 +85,7 @@ pub(crate) struct ServeArgs {
     /// Asks that run at the same time.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) max_active: u16,
-    /// Asks that wait beyond those; one more is refused with RESOURCE_EXHAUSTED.
+    /// Asks that wait beyond those; one more is refused with `RESOURCE_EXHAUSTED`.
     #[arg(long, default_value_t = 32)]
     pub(crate) max_queued: u16,
     #[command(flatten)]

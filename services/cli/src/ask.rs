@@ -17,15 +17,15 @@ use crate::{
     terminal,
 };
 
-pub(crate) fn run(args: AskArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &AskArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
-        let connection = client::connect(&args).await?;
+        let connection = client::connect(args).await?;
         let outcome = tokio::select! {
-            outcome = ask(&connection, &args) => outcome,
+            outcome = ask(&connection, args) => outcome,
             _interrupt = tokio::signal::ctrl_c() => {
                 Err(Failure::new(FailureKind::Interrupted, "INTERRUPTED", "interrupted"))
             }
@@ -259,7 +259,7 @@ fn sampling_json(report: &SamplingReport) -> Value {
 
 fn range_secs(citation: &Citation) -> (f64, f64) {
     use reelsight_proto::v1::time_range::{End, Start};
-    let range = citation.range.clone().unwrap_or_default();
+    let range = citation.range.unwrap_or_default();
     let start = if let Some(Start::StartOffset(offset)) = range.start {
         secs(Some(offset))
     } else {

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let json = args.command.wants_json();
     let result = match args.command {
         Command::Serve(serve) => serve::run(serve),
-        Command::Ask(ask) => ask::run(ask),
+        Command::Ask(ask) => ask::run(&ask),
         Command::Frames(frames) => frames::run(&frames),
         Command::Models(models) => models::run(&models),
         Command::Doctor(doctor) => doctor::run(&doctor),
