@@ -43,13 +43,19 @@ def serving(binary: str, roots: list[pathlib.Path], model: str):
             server.wait(timeout=30)
 
 
-def ask(client: Client, path: str, question: str) -> dict:
+def asker(address: str):
+    """A function (path, question) -> answer; made once, because descriptor pools are not filled by two threads."""
+    client = Client(address)
+    request, call = client.message("reelsight.v1.AskRequest"), client.method("reelsight.v1.QaService", "Ask")
+    return lambda path, question: ask(request(), call, path, question)
+
+
+def ask(request, call, path: str, question: str) -> dict:
     """One question about one file under a media root."""
-    request = client.message("reelsight.v1.AskRequest")()
     request.source.server_path = path
     request.question = question
     request.options.citations = True
-    for event in client.method("reelsight.v1.QaService", "Ask")(request, timeout=120):
+    for event in call(request, timeout=120):
         if event.WhichOneof("event") == "result":
             return {
                 "answer": event.result.answer.strip(),
@@ -157,11 +163,11 @@ def main():
                 (black / "black" / name).parent.mkdir(parents=True, exist_ok=True)
                 blacken(args.set / name, black / "black" / name)
         with serving(args.binary, [args.set, black], args.model) as address:
-            client = Client(address)
+            ask_one = asker(address)
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
-                answers = list(pool.map(lambda i: ask(client, i["video"], i["question"]), items))
+                answers = list(pool.map(lambda i: ask_one(i["video"], i["question"]), items))
                 blind = [] if args.no_blind else list(
-                    pool.map(lambda i: ask(client, f"black/{i['video']}", i["question"]), items))
+                    pool.map(lambda i: ask_one(f"black/{i['video']}", i["question"]), items))
     if args.json:
         args.json.write_text(json.dumps([{**i, **a} for i, a in zip(items, answers)], indent=1))
     print("\n".join(accuracy_table(items, answers, blind)))
