@@ -46,12 +46,9 @@ fn tokenizer() -> Tokenizer {
         "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": merges},
     });
-    let path = std::env::temp_dir().join(format!(
-        "reelsight-tokenizer-{:?}.json",
-        std::thread::current().id()
-    ));
+    let path = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&path, file.to_string()).unwrap();
-    Tokenizer::from_file(&path).unwrap()
+    Tokenizer::from_file(path.path()).unwrap()
 }
 
 fn stream(tokenizer: &Tokenizer, ids: &[u32]) -> (Vec<String>, String) {
@@ -86,10 +83,10 @@ fn a_saved_truncation_does_not_cut_prompts() {
 
 #[test]
 fn damaged_files_are_refused() {
-    let path = std::env::temp_dir().join("reelsight-tokenizer-bad.json");
+    let path = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&path, "{\"version\": \"1.0\"").unwrap();
     assert!(
-        Tokenizer::from_file(&path)
+        Tokenizer::from_file(path.path())
             .unwrap_err()
             .to_string()
             .contains("damaged")

@@ -127,7 +127,9 @@ impl Qa {
                 *started_ms.lock() = Some(now_millis());
                 qa.run(accepted, &context, &Audience::Operation(seen)).await
             };
+            // In this order: the work itself sees the shutdown too, and would call it by the name that streams get.
             let result = tokio::select! {
+                biased;
                 () = cancel.cancelled() => Err(EdgeError::Cancelled.into()),
                 () = qa.0.parts.shutdown.cancelled() => Err(QaError::Restarted),
                 result = work => result,
