@@ -46,8 +46,8 @@ test: check unit ## Everything that CI runs.
 long: setup-test build ## Soaks and side-by-side measurements; SLICE=1 keeps each under 3 minutes.
 	tests/long.sh
 
-train: setup-test ## Train the embedded model: make train OUT=dir [SECONDS=n]; resumes where it stopped.
-	$(PY) -m reelsight_training.train --out $(or $(OUT),models/training/.out) --resume $(if $(SECONDS_MAX),--max-seconds $(SECONDS_MAX))
+train: setup-test ## Train the embedded model: make train OUT=dir [MAX_SECONDS=n]; resumes where it stopped.
+	$(PY) -m reelsight_training.train --out $(or $(OUT),models/training/.out) --resume $(if $(MAX_SECONDS),--max-seconds $(MAX_SECONDS))
 
 eval-questions: setup-test ## Fresh videos, questions and answers: make eval-questions SEED=n OUT=dir [COUNT=m].
 	$(PY) -m reelsight_training.evalset --seed $(SEED) --out $(OUT) $(if $(COUNT),--count $(COUNT))
