@@ -3,7 +3,6 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 export PYTHONPATH := models/training
 export REELSIGHT_SHARED ?= $(abspath ../shared)
-export INSTA_UPDATE := no
 CARGO_TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo 'cargo nextest run --no-fail-fast' || echo 'cargo test --no-fail-fast')
 
 .PHONY: help setup setup-test build sample run check test unit e2e long train eval eval-questions clean
