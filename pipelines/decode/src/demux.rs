@@ -22,7 +22,7 @@ use crate::{
     formats::{self, Kind},
     input::Input,
     limits::DecodeLimits,
-    source::{Source, error_from_io},
+    source::{Failure, Source},
 };
 
 /// Bytes per read; large, as packets are read in order.
@@ -39,6 +39,7 @@ pub(crate) struct Demuxer {
     context: Context,
     stream: usize,
     cancel: CancelFlag,
+    failure: Failure,
     damaged_run: u32,
 }
 
@@ -62,8 +63,14 @@ impl Demuxer {
     ) -> Result<Self, DecodeError> {
         crate::about::quieten();
         let source = Source::open(input, limits, cancel)?;
+        let failure = source.failure();
         let io = StreamIo::from_read_seek_with_capacity(source, BUFFER_BYTES).map_err(internal)?;
-        let context = open_context(io, limits, cancel).map_err(|error| cancelled_or(cancel, error))?;
+        let opened = open_context(io, limits, cancel);
+        if cancel.is_cancelled() {
+            return Err(DecodeError::Cancelled);
+        }
+        failure.check()?;
+        let context = opened?;
         let tracks = context.nb_streams() as usize;
         if tracks > limits.max_tracks {
             return Err(DecodeError::TooManyTracks {
@@ -76,6 +83,7 @@ impl Demuxer {
             context,
             stream,
             cancel: cancel.clone(),
+            failure,
             damaged_run: 0,
         };
         demuxer.check_size(limits)?;
@@ -114,15 +122,13 @@ impl Demuxer {
         if self.cancel.is_cancelled() {
             return Err(DecodeError::Cancelled);
         }
+        self.failure.check()?;
         match outcome {
             Ok(()) => {
                 self.damaged_run = 0;
                 Ok(Read::Packet)
             }
             Err(ff::Error::Eof) => Ok(Read::End),
-            Err(ff::Error::Other { errno }) if errno == libc::EIO || errno == libc::EBADF => {
-                Err(error_from_io(std::io::Error::from_raw_os_error(errno)))
-            }
             Err(_) if self.damaged_run == MAX_DAMAGED_RUN => Ok(Read::End),
             Err(_) => {
                 self.damaged_run += 1;
@@ -207,14 +213,6 @@ fn video_track(context: &Context) -> Option<usize> {
 fn internal(error: ff::Error) -> DecodeError {
     DecodeError::Internal {
         detail: error.to_string(),
-    }
-}
-
-fn cancelled_or(cancel: &CancelFlag, error: DecodeError) -> DecodeError {
-    if cancel.is_cancelled() {
-        DecodeError::Cancelled
-    } else {
-        error
     }
 }
 

@@ -1,6 +1,8 @@
 //! Where bytes come from.
 
-use std::{fs::File, path::PathBuf};
+use std::{fs::File, path::PathBuf, sync::Arc};
+
+use reelsight_media::ByteSource;
 
 /// A seekable source. URLs never get here: FFmpeg opens nothing by itself.
 #[derive(Debug)]
@@ -9,6 +11,8 @@ pub enum Input {
     Path(PathBuf),
     /// An open file. Its cursor is neither used nor moved, so one file can be read from several threads.
     File(File),
+    /// Bytes from elsewhere: a remote object, a file that is still written.
+    Bytes(Arc<dyn ByteSource>),
 }
 
 impl Input {
@@ -20,6 +24,7 @@ impl Input {
         match self {
             Self::Path(path) => Ok(Self::Path(path.clone())),
             Self::File(file) => file.try_clone().map(Self::File),
+            Self::Bytes(bytes) => Ok(Self::Bytes(Arc::clone(bytes))),
         }
     }
 }

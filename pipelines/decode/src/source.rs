@@ -1,65 +1,109 @@
-//! Opens a source as a plain file and reads it by position, so that no pass disturbs another.
+//! Opens a source and reads it by position, so that no pass disturbs another.
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     sync::Arc,
 };
 
-use reelsight_media::CancelFlag;
+use parking_lot::Mutex;
+use reelsight_media::{ByteSource, CancelFlag};
 
 use crate::{error::DecodeError, input::Input, limits::DecodeLimits};
 
-/// A file with a cursor of its own. Reading fails at once when the cancel flag is raised.
+/// Bytes with a cursor of its own. Reading fails at once when the cancel flag is raised.
 pub(crate) struct Source {
-    file: File,
-    len: u64,
+    bytes: Arc<dyn ByteSource>,
+    /// `None` while it is unknown.
+    len: Option<u64>,
+    max_bytes: u64,
     at: u64,
     cancel: CancelFlag,
+    failure: Failure,
+}
+
+/// Why reading failed. FFmpeg turns errors into numbers, and some demuxers turn them into the end of the file: so the
+/// first one is kept here, and whoever drives FFmpeg looks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Failure(Arc<Mutex<Option<DecodeError>>>);
+
+impl Failure {
+    fn note(&self, error: DecodeError) {
+        self.0.lock().get_or_insert(error);
+    }
+
+    /// The failure, when there was one.
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        self.0.lock().clone().map_or(Ok(()), Err)
+    }
 }
 
 impl Source {
-    /// Opens `input` after checking that it is a regular, non-empty file within the limit.
+    /// Opens `input` after checking that it holds something, and no more than the limit.
     pub(crate) fn open(
         input: &Input,
         limits: &DecodeLimits,
         cancel: &CancelFlag,
     ) -> Result<Self, DecodeError> {
-        let file = match input {
-            // Without O_NONBLOCK, opening a named pipe waits for a writer.
-            Input::Path(path) => OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_NONBLOCK)
-                .open(path)
-                .map_err(error_from_io)?,
-            Input::File(file) => file.try_clone().map_err(error_from_io)?,
+        let bytes = match input {
+            Input::Path(path) => Arc::new(checked(open_file(path)?)?),
+            Input::File(file) => Arc::new(checked(file.try_clone().map_err(error_from_io)?)?),
+            Input::Bytes(bytes) => Arc::clone(bytes),
         };
-        let facts = file.metadata().map_err(error_from_io)?;
-        if facts.is_dir() {
-            return Err(DecodeError::IsDirectory);
-        }
-        if !facts.is_file() {
-            let detail = "it is a device, pipe or socket: name a regular file".to_owned();
-            return Err(DecodeError::Unreadable { detail, source: None });
-        }
-        let len = facts.len();
-        if len == 0 {
+        let len = bytes.len().map_err(error_from_io)?;
+        if len == Some(0) {
             return Err(DecodeError::Empty);
         }
-        if len > limits.max_bytes {
-            return Err(DecodeError::TooLarge {
-                limit: limits.max_bytes,
-                actual: len,
-            });
+        let max_bytes = limits.max_bytes;
+        if let Some(actual) = len.filter(|&len| len > max_bytes) {
+            return Err(too_large(max_bytes, actual));
         }
         Ok(Self {
-            file,
+            bytes,
             len,
+            max_bytes,
             at: 0,
             cancel: cancel.clone(),
+            failure: Failure::default(),
         })
     }
+
+    /// Where a failure to read will be found.
+    pub(crate) fn failure(&self) -> Failure {
+        self.failure.clone()
+    }
+
+    fn fail(&self, error: DecodeError) -> io::Error {
+        self.failure.note(error);
+        io::Error::from_raw_os_error(libc::EIO)
+    }
+}
+
+/// Without `O_NONBLOCK`, opening a named pipe waits for a writer.
+fn open_file(path: &Path) -> Result<File, DecodeError> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(error_from_io)
+}
+
+fn checked(file: File) -> Result<File, DecodeError> {
+    let facts = file.metadata().map_err(error_from_io)?;
+    if facts.is_dir() {
+        return Err(DecodeError::IsDirectory);
+    }
+    if !facts.is_file() {
+        let detail = "it is a device, pipe or socket: name a regular file".to_owned();
+        return Err(DecodeError::Unreadable { detail, source: None });
+    }
+    Ok(file)
+}
+
+fn too_large(limit: u64, actual: u64) -> DecodeError {
+    DecodeError::TooLarge { limit, actual }
 }
 
 impl Read for Source {
@@ -67,9 +111,17 @@ impl Read for Source {
         if self.cancel.is_cancelled() {
             return Err(io::Error::from_raw_os_error(libc::ECANCELED));
         }
-        let count = self.file.read_at(buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
+        match self.bytes.read_at(self.at, buffer, &self.cancel) {
+            Ok(count) => {
+                self.at += count as u64;
+                if self.at > self.max_bytes {
+                    return Err(self.fail(too_large(self.max_bytes, self.at)));
+                }
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => Err(self.fail(error_from_io(error))),
+        }
     }
 }
 
@@ -77,7 +129,7 @@ impl Seek for Source {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let target = match to {
             SeekFrom::Start(at) => Some(at),
-            SeekFrom::End(offset) => self.len.checked_add_signed(offset),
+            SeekFrom::End(offset) => self.len.and_then(|len| len.checked_add_signed(offset)),
             SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
         };
         self.at = target.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;

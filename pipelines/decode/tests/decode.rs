@@ -10,6 +10,7 @@ mod decode {
     pub(crate) mod support;
 
     mod bad_input;
+    mod bytes;
     mod corpus;
     mod mutations;
     mod shapes;

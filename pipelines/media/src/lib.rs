@@ -2,7 +2,7 @@
 //!
 //! Owns [`RgbFrame`], exact media time ([`Pts`], [`TimeBase`], [`MediaTime`]), the [`Timeline`] of a video
 //! (the presentation times of all its frames, known before anything is decoded), the [`FrameSource`] trait by
-//! which frames reach an engine, and the byte-bounded channel that lets encoding begin with the first frame.
+//! which frames reach an engine, the [`ByteSource`] trait by which bytes reach a demuxer, and the byte-bounded channel that lets encoding begin with the first frame.
 //! Does not own: how frames are found ([`reelsight-decode`]) or chosen ([`reelsight-sampling`]). Starts no threads.
 //!
 //! ```
@@ -15,6 +15,7 @@
 //! [`reelsight-decode`]: ../reelsight_decode/index.html
 //! [`reelsight-sampling`]: ../reelsight_sampling/index.html
 
+mod bytes;
 mod cancel;
 mod channel;
 mod frame;
@@ -22,6 +23,7 @@ mod source;
 mod time;
 mod timeline;
 
+pub use bytes::{ByteSource, cancelled};
 pub use cancel::CancelFlag;
 pub use channel::{ByteReceiver, ByteSender, Closed, Weighted, byte_channel};
 pub use frame::RgbFrame;
