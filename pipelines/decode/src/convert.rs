@@ -24,7 +24,7 @@ pub(crate) struct Label {
     pub(crate) damaged: bool,
 }
 
-/// Time spent.
+/// CPU time spent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ConvertTime {
     pub(crate) convert: Duration,

@@ -1,5 +1,6 @@
 //! What a file holds, known from its packets before anything is decoded.
 
+mod details;
 mod facts;
 mod pass;
 mod shown;
@@ -14,6 +15,7 @@ use crate::{
     references::References,
 };
 
+pub use details::{TrackInfo, VideoDetails};
 pub(crate) use facts::Orientation;
 use pass::Pass;
 
@@ -40,6 +42,10 @@ pub struct MediaInfo {
     pub frame_count: u64,
     /// When recording began, from the container's tags.
     pub start_time: Option<SystemTime>,
+    /// What the header says about the video track.
+    pub video: VideoDetails,
+    /// Every track of the file.
+    pub tracks: Vec<TrackInfo>,
 }
 
 /// Something about the file that is worth telling and did not stop the work.

@@ -63,7 +63,7 @@ pub use about::{codecs, ffmpeg_version};
 pub use convert::PlanarFrame;
 pub use error::DecodeError;
 pub use frames::{DecodeOptions, FrameReader, read_frames, read_planes};
-pub use index::{MediaInfo, MediaWarning, PacketIndex, index};
+pub use index::{MediaInfo, MediaWarning, PacketIndex, TrackInfo, VideoDetails, index};
 pub use input::Input;
 pub use limits::DecodeLimits;
 pub use stats::DecodeStats;

@@ -23,15 +23,15 @@ pub struct DecodeStats {
     pub intervals: u64,
     /// Intervals decoded again because a wanted picture did not come out.
     pub redone: u64,
-    /// Time in the container, summed over threads.
+    /// CPU time in the container, summed over our own threads, like all times here.
     pub demux: Duration,
-    /// Time in the decoder, summed over threads.
+    /// CPU time in the decoder; its inner threads are not in it.
     pub decode: Duration,
-    /// Time of conversion to RGB and rotation, summed over threads.
+    /// CPU time of conversion to RGB and rotation; with scaling in YUV, also of that.
     pub convert: Duration,
-    /// Time of resampling, summed over threads.
+    /// CPU time of resampling; what the global rayon pool does of it is not in it.
     pub resize: Duration,
-    /// CPU time of our own decode threads; a decoder's inner threads are not in it.
+    /// CPU time of our own decode threads in all.
     pub cpu: Duration,
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn run(args: &FramesArgs) -> Result<(), Failure> {
         threads,
         budget_bytes: BUDGET_BYTES,
         size: args.size,
+        scale_in_yuv: false,
         limits,
         cancel,
     };

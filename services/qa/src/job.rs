@@ -55,6 +55,7 @@ pub(crate) fn video_target(
             threads,
             budget_bytes,
             size: None,
+            scale_in_yuv: false,
             limits: decode,
             cancel: cancel.clone(),
         };

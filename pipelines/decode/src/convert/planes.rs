@@ -1,13 +1,11 @@
 //! The decoder's own samples, for tests and tools that compare decoders.
 
-use std::time::Instant;
-
 use ff::{ffi, frame};
 use ffmpeg_next as ff;
 use reelsight_media::{MediaTime, Weighted};
 
 use super::{Convert, ConvertTime, Label};
-use crate::error::DecodeError;
+use crate::{error::DecodeError, stats::thread_cpu};
 
 /// A picture as the decoder stores it, before any conversion or rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +40,9 @@ impl Convert for ToPlanes {
     type Out = PlanarFrame;
 
     fn convert(&mut self, picture: &frame::Video, label: Label) -> Result<PlanarFrame, DecodeError> {
-        let begun = Instant::now();
+        let begun = thread_cpu();
         let data = packed(picture)?;
-        self.0.convert += begun.elapsed();
+        self.0.convert += thread_cpu().saturating_sub(begun);
         let format = picture
             .format()
             .descriptor()

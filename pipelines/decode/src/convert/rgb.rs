@@ -1,9 +1,8 @@
 //! YUV to RGB at full size, then rotation, then the exact resampler.
 //!
 //! swscale runs with its default scaler and `SWS_FULL_CHR_H_INT`. Matrix and range are set explicitly from the picture;
-//! where it does not say, BT.601 below 720 lines and BT.709 from there on, limited range.
-
-use std::time::Instant;
+//! where it does not say, BT.601 below 720 lines and BT.709 from there on, limited range. Scaling in YUV is a second,
+//! faster way that leaves the resampling to swscale; it is not what reference processors see.
 
 use ffmpeg_next::{format::Pixel, frame};
 use reelsight_media::RgbFrame;
@@ -14,7 +13,7 @@ use super::{
     orient::upright,
     scale::{Scaler, Setup},
 };
-use crate::{error::DecodeError, index::Orientation};
+use crate::{error::DecodeError, index::Orientation, stats::thread_cpu};
 
 /// A scaler, what it was made for, and the picture that it writes to.
 struct Ready {
@@ -27,16 +26,18 @@ struct Ready {
 pub(crate) struct ToRgb {
     orientation: Orientation,
     size: Option<(u32, u32)>,
+    scale_in_yuv: bool,
     ready: Option<Ready>,
     time: ConvertTime,
 }
 
 impl ToRgb {
-    /// A converter that turns pictures by `orientation` and stretches them to `size`.
-    pub(crate) fn new(orientation: Orientation, size: Option<(u32, u32)>) -> Self {
+    /// A converter that turns pictures by `orientation` and stretches them to `size`, exactly or in YUV.
+    pub(crate) fn new(orientation: Orientation, size: Option<(u32, u32)>, scale_in_yuv: bool) -> Self {
         Self {
             orientation,
             size,
+            scale_in_yuv,
             ready: None,
             time: ConvertTime::default(),
         }
@@ -48,12 +49,19 @@ impl ToRgb {
         let ready = if let Some(ready) = self.ready.take().filter(|ready| ready.setup == setup) {
             ready
         } else {
-            let rgb = frame::Video::new(Pixel::RGB24, picture.width(), picture.height());
-            Ready {
-                setup,
-                scaler: Scaler::new(&setup)?,
-                rgb,
-            }
+            let stored = (picture.width(), picture.height());
+            let on_the_way = self
+                .size
+                .filter(|_| self.scale_in_yuv)
+                .map(|size| self.orientation.stored_size(size))
+                .filter(|&size| size != stored);
+            let scaler = match on_the_way {
+                Some(size) => Scaler::to_size(&setup, size)?,
+                None => Scaler::new(&setup)?,
+            };
+            let (width, height) = on_the_way.unwrap_or(stored);
+            let rgb = frame::Video::new(Pixel::RGB24, width, height);
+            Ready { setup, scaler, rgb }
         };
         Ok(self.ready.insert(ready))
     }
@@ -63,19 +71,19 @@ impl Convert for ToRgb {
     type Out = RgbFrame;
 
     fn convert(&mut self, picture: &frame::Video, label: Label) -> Result<RgbFrame, DecodeError> {
-        let begun = Instant::now();
+        let begun = thread_cpu();
         let orientation = self.orientation;
         let Ready { scaler, rgb, .. } = self.ready_for(picture)?;
         scaler.run(picture, rgb);
+        let (mut width, mut height) = orientation.shown_size((rgb.width(), rgb.height()));
         let stored = (rgb.width() as usize, rgb.height() as usize);
         let mut data = upright(rgb.data(0), rgb.stride(0), stored, orientation);
-        let (mut width, mut height) = orientation.shown_size((picture.width(), picture.height()));
-        self.time.convert += begun.elapsed();
+        let converted = thread_cpu();
+        self.time.convert += converted.saturating_sub(begun);
         if let Some(size) = self.size.filter(|&size| size != (width, height)) {
-            let begun = Instant::now();
             data = resize_rgb(&data, (width, height), size, Filter::Bicubic);
             (width, height) = size;
-            self.time.resize += begun.elapsed();
+            self.time.resize += thread_cpu().saturating_sub(converted);
         }
         let Label { index, time, damaged } = label;
         Ok(RgbFrame {

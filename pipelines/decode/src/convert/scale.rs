@@ -96,7 +96,7 @@ fn is_full_by_format(format: Pixel) -> bool {
     name.starts_with("yuvj") || name.starts_with("gray") || name.starts_with("ya")
 }
 
-/// A conversion to packed RGB of the same size. Interlaced pictures are converted field by field, so that the chroma
+/// A conversion to packed RGB, by default of the same size. Interlaced pictures are converted field by field, so that the chroma
 /// of one moment does not colour the other.
 pub(super) struct Scaler {
     passes: Vec<Pass>,
@@ -112,19 +112,26 @@ struct Pass {
 
 impl Scaler {
     pub(super) fn new(setup: &Setup) -> Result<Self, DecodeError> {
-        let height = setup.height;
+        let (width, height) = (setup.width, setup.height);
         let passes = if setup.interlaced && height > 1 {
+            let [top, bottom] = [height.div_ceil(2), height / 2];
             vec![
-                Pass::new(setup, Some(0), height.div_ceil(2))?,
-                Pass::new(setup, Some(1), height / 2)?,
+                Pass::new(setup, Some(0), top, (width, top))?,
+                Pass::new(setup, Some(1), bottom, (width, bottom))?,
             ]
         } else {
-            vec![Pass::new(setup, None, height)?]
+            vec![Pass::new(setup, None, height, (width, height))?]
         };
         Ok(Self { passes })
     }
 
-    /// Converts `picture`, which must be what the scaler was set up for, into `rgb` of the same size.
+    /// A conversion that scales to `size` on the way, fields together.
+    pub(super) fn to_size(setup: &Setup, size: (u32, u32)) -> Result<Self, DecodeError> {
+        let passes = vec![Pass::new(setup, None, setup.height, size)?];
+        Ok(Self { passes })
+    }
+
+    /// Converts `picture`, which must be what the scaler was set up for, into `rgb` of the size that it was set up for.
     #[expect(unsafe_code, reason = "the safe layer cannot convert fields")]
     pub(super) fn run(&self, picture: &frame::Video, rgb: &mut frame::Video) {
         for Pass {
@@ -174,7 +181,12 @@ impl Pass {
         unsafe_code,
         reason = "the safe layer cannot set matrix, range and chroma position"
     )]
-    fn new(setup: &Setup, field: Option<i32>, rows: u32) -> Result<Self, DecodeError> {
+    fn new(
+        setup: &Setup,
+        field: Option<i32>,
+        rows: u32,
+        (width, height): (u32, u32),
+    ) -> Result<Self, DecodeError> {
         let problem = |detail: &str| DecodeError::Internal {
             detail: detail.to_owned(),
         };
@@ -195,8 +207,8 @@ impl Pass {
         let options = [
             (c"srcw", i64::from(setup.width)),
             (c"srch", i64::from(rows)),
-            (c"dstw", i64::from(setup.width)),
-            (c"dsth", i64::from(rows)),
+            (c"dstw", i64::from(width)),
+            (c"dsth", i64::from(height)),
             (c"src_format", source),
             (c"dst_format", target),
             (c"sws_flags", i64::from(flags.bits())),

@@ -1,6 +1,6 @@
 //! One walk through an interval.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::collections::BTreeMap;
 
 use ffmpeg_next::frame;
 use reelsight_media::{ByteSender, MediaTime, Pts};
@@ -15,6 +15,7 @@ use crate::{
     decoder::Received,
     error::DecodeError,
     plan::Interval,
+    stats::thread_cpu,
 };
 
 /// Pictures that may come out too early before an earlier one counts as missing.
@@ -83,16 +84,16 @@ impl<'a, C: Convert> Attempt<'a, C> {
         sender: &ByteSender<Message<C::Out>>,
     ) -> Result<Outcome, Stop> {
         tools.decoder.flush();
-        let begun = Instant::now();
+        let begun = thread_cpu();
         tools.cursor.go_to(self.interval.start)?;
-        tools.stats.demux += begun.elapsed();
+        tools.stats.demux += thread_cpu().saturating_sub(begun);
         while *self.delivered < self.interval.wanted.len() {
             if self.shared.is_stopped() {
                 return Err(self.stopped());
             }
-            let begun = Instant::now();
+            let begun = thread_cpu();
             let next = tools.cursor.next()?;
-            tools.stats.demux += begun.elapsed();
+            tools.stats.demux += thread_cpu().saturating_sub(begun);
             let Some((ordinal, mut packet)) = next else { break };
             if ordinal >= self.interval.end() {
                 tools.cursor.hold(ordinal, packet);
@@ -105,20 +106,20 @@ impl<'a, C: Convert> Attempt<'a, C> {
                 continue;
             }
             tools.stats.packets_decoded += 1;
-            let begun = Instant::now();
+            let begun = thread_cpu();
             let damaged = packet.is_corrupt();
             let accepted = tools.decoder.send(&mut packet, ordinal);
             self.judge(ordinal, damaged || !accepted);
             let outcome = self.drain(tools, sender);
-            tools.stats.decode += begun.elapsed();
+            tools.stats.decode += thread_cpu().saturating_sub(begun);
             if outcome? == Outcome::Missing {
                 return Ok(Outcome::Missing);
             }
         }
-        let begun = Instant::now();
+        let begun = thread_cpu();
         tools.decoder.finish();
         let outcome = self.drain(tools, sender).and_then(|_| self.end(tools, sender));
-        tools.stats.decode += begun.elapsed();
+        tools.stats.decode += thread_cpu().saturating_sub(begun);
         outcome
     }
 

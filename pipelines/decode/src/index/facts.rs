@@ -6,7 +6,10 @@ use ff::{codec::packet::side_data, ffi};
 use ffmpeg_next as ff;
 use reelsight_media::TimeBase;
 
-use super::{MediaInfo, MediaWarning};
+use super::{
+    MediaInfo, MediaWarning,
+    details::{self, VideoDetails},
+};
 use crate::{
     classify::Classifier,
     demux::{self, Demuxer},
@@ -81,6 +84,8 @@ impl Facts {
                 duration_secs: 0.0,
                 frame_count: 0,
                 start_time: recording_start(context),
+                video: VideoDetails::read(demuxer, &stream, orientation),
+                tracks: details::tracks(demuxer),
             },
             base,
             orientation,
@@ -225,6 +230,11 @@ impl Orientation {
         } else {
             (width, height)
         }
+    }
+
+    /// Size to store so that a picture is shown in `shown` size.
+    pub(crate) fn stored_size(self, shown: (u32, u32)) -> (u32, u32) {
+        self.shown_size(shown)
     }
 }
 
