@@ -66,11 +66,13 @@ impl PacketIndex {
                     };
                 }
             }
-            for at in interval.end() as usize..self.packets.len() {
-                if fates[at] != Fate::BeforeStart || is_keyframe(self.packets[at].class) {
+            let end = interval.end() as usize;
+            let rest = self.packets[end..].iter().zip(&mut fates[end..]);
+            for (packet, fate) in rest {
+                if *fate != Fate::BeforeStart || is_keyframe(packet.class) {
                     break;
                 }
-                fates[at] = Fate::AfterLastWanted;
+                *fate = Fate::AfterLastWanted;
             }
         }
         let decoded_bytes = self

@@ -6,13 +6,17 @@ use reelsight_media::Timeline;
 const MAX_SAMPLES: f64 = 1e8;
 
 /// How frames are chosen.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Rule {
     /// Samples at first time stamp + k / fps, below the end.
     Fps(f64),
     /// The centres of N equal parts of [first time stamp, end).
     Count(usize),
+    /// The frames shown at these times, in seconds.
+    At(Vec<f64>),
+    /// These frames of the timeline, key frames or the first frames of shots, as far as the range holds them.
+    Frames(Vec<u64>),
     /// What the SmolVLM family's processor does.
     SmolVlm {
         /// Frames per second aimed at.
@@ -27,6 +31,8 @@ pub enum Rule {
 pub struct Sampled {
     /// Indices into the timeline, strictly increasing, never empty.
     pub frames: Vec<u64>,
+    /// For each of them, how many samples fell on it; at least 1.
+    pub samples: Vec<usize>,
     /// Samples that fell on a frame that was chosen already.
     pub duplicates: usize,
 }
@@ -44,6 +50,22 @@ pub enum SamplingError {
     /// At least one frame must be asked for.
     #[error("0 frames: ask for at least one")]
     InvalidCount,
+    /// A time at which nothing is shown.
+    #[error("nothing is shown at {at_secs} s: the video ends at {video_end_secs} s")]
+    InvalidTime {
+        /// Time given.
+        at_secs: f64,
+        /// Where the video ends.
+        video_end_secs: f64,
+    },
+    /// None of the listed frames lies in the range.
+    #[error("no such frame from {start_secs} s to {end_secs} s: widen the range")]
+    NoneInRange {
+        /// Start of the range.
+        start_secs: f64,
+        /// Its end.
+        end_secs: f64,
+    },
     /// The range is empty, reversed or not a number.
     #[error("the range from {start_secs} s to {end_secs} s is empty: the end must come after the start")]
     InvalidRange {
@@ -80,16 +102,19 @@ pub fn sample(
     range_secs: Option<(f64, f64)>,
 ) -> Result<Sampled, SamplingError> {
     let part = Part::new(timeline, range_secs)?;
-    let mut wanted: Vec<usize> = match *rule {
+    let wanted: Vec<usize> = match *rule {
         Rule::Fps(fps) => part.every(fps)?,
         Rule::Count(count) => part.centres(count)?,
+        Rule::At(ref times_secs) => part.at(times_secs)?,
+        Rule::Frames(ref frames) => part.listed(frames)?,
         Rule::SmolVlm { fps, max_frames } => part.smolvlm(fps, max_frames)?,
     };
-    let samples = wanted.len();
-    wanted.dedup();
+    let runs = wanted.chunk_by(|a, b| a == b);
+    let (frames, samples): (Vec<u64>, Vec<usize>) = runs.map(|run| (run[0] as u64, run.len())).unzip();
     Ok(Sampled {
-        duplicates: samples - wanted.len(),
-        frames: wanted.into_iter().map(|frame| frame as u64).collect(),
+        duplicates: wanted.len() - frames.len(),
+        frames,
+        samples,
     })
 }
 
@@ -179,6 +204,39 @@ impl<'a> Part<'a> {
         Ok((0..count)
             .map(|k| self.shown_at(self.start_secs + (k as f64 + 0.5) * part_secs))
             .collect())
+    }
+
+    fn at(&self, times_secs: &[f64]) -> Result<Vec<usize>, SamplingError> {
+        if times_secs.is_empty() {
+            return Err(SamplingError::InvalidCount);
+        }
+        let shown = |&secs: &f64| secs >= 0.0 && secs < self.end_secs.max(self.start_secs + f64::EPSILON);
+        if let Some(&at_secs) = times_secs.iter().find(|secs| !shown(secs)) {
+            return Err(SamplingError::InvalidTime {
+                at_secs,
+                video_end_secs: self.end_secs,
+            });
+        }
+        let mut frames: Vec<_> = times_secs.iter().map(|&secs| self.shown_at(secs)).collect();
+        frames.sort_unstable();
+        Ok(frames)
+    }
+
+    fn listed(&self, frames: &[u64]) -> Result<Vec<usize>, SamplingError> {
+        let inside = |&frame: &u64| {
+            usize::try_from(frame)
+                .ok()
+                .filter(|frame| (self.first..=self.last).contains(frame))
+        };
+        let mut frames: Vec<_> = frames.iter().filter_map(inside).collect();
+        if frames.is_empty() {
+            return Err(SamplingError::NoneInRange {
+                start_secs: self.start_secs,
+                end_secs: self.end_secs,
+            });
+        }
+        frames.sort_unstable();
+        Ok(frames)
     }
 
     /// # Source

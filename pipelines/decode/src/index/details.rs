@@ -1,15 +1,16 @@
 //! What the header says about the tracks, for people who look into a file.
 
-use std::ffi::CStr;
+use std::{borrow::Cow, ffi::CStr};
 
 use ff::ffi;
 use ffmpeg_next as ff;
+use serde::{Deserialize, Serialize};
 
 use super::Orientation;
 use crate::demux::Demuxer;
 
 /// What the container and the codec's parameters say about the video track.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoDetails {
     /// Number of the track in the file.
     pub track: usize,
@@ -24,7 +25,7 @@ pub struct VideoDetails {
     /// Width to height of one pixel as shown, after rotation; 1:1 where the file does not say.
     pub pixel_aspect: (u32, u32),
     /// `progressive`, or which field comes first; `None` where the file does not say.
-    pub field_order: Option<&'static str>,
+    pub field_order: Option<Cow<'static, str>>,
     /// `tv` or `pc`, as FFmpeg names ranges.
     pub color_range: Option<String>,
     /// The matrix, for example `bt709`.
@@ -38,7 +39,7 @@ pub struct VideoDetails {
 }
 
 /// One track of any kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackInfo {
     /// Number of the track in the file.
     pub index: usize,
@@ -85,7 +86,7 @@ impl VideoDetails {
             pixel_format: pixel_format(&parameters),
             stored_size: crate::demux::stored_size(&parameters),
             pixel_aspect: pixel_aspect(aspect, orientation),
-            field_order: field_order(raw.field_order),
+            field_order: field_order(raw.field_order).map(Cow::Borrowed),
             color_range,
             color_space,
             color_transfer,
@@ -156,7 +157,7 @@ fn field_order(order: ffi::AVFieldOrder) -> Option<&'static str> {
         Order::AV_FIELD_BB => Some("bb"),
         Order::AV_FIELD_TB => Some("tb"),
         Order::AV_FIELD_BT => Some("bt"),
-        _ => None,
+        Order::AV_FIELD_UNKNOWN => None,
     }
 }
 

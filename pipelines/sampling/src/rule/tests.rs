@@ -112,6 +112,32 @@ fn nonsense_is_refused() {
 }
 
 #[test]
+fn named_times_take_what_is_on_screen() {
+    let sampled = sample(&steady(), &Rule::At(vec![3.99, 1.0, 1.03, 0.0]), None).unwrap();
+    assert_eq!(sampled.frames, [0, 25, 99]);
+    assert_eq!((sampled.samples, sampled.duplicates), (vec![1, 2, 1], 1));
+    for wrong in [4.0, -0.1, f64::NAN] {
+        let error = sample(&steady(), &Rule::At(vec![1.0, wrong]), None).unwrap_err();
+        assert!(matches!(error, SamplingError::InvalidTime { .. }), "{wrong}");
+    }
+    let late = timeline(&[50, 54, 58], 62);
+    assert_eq!(
+        frames(&late, Rule::At(vec![0.1]), None),
+        [0],
+        "the first one, before it"
+    );
+}
+
+#[test]
+fn listed_frames_are_cut_by_the_range() {
+    let keys = || Rule::Frames(vec![0, 30, 60, 90]);
+    assert_eq!(frames(&steady(), keys(), None), [0, 30, 60, 90]);
+    assert_eq!(frames(&steady(), keys(), Some((1.2, 3.6))), [30, 60]);
+    let none = sample(&steady(), &keys(), Some((0.1, 1.0))).unwrap_err();
+    assert!(matches!(none, SamplingError::NoneInRange { .. }));
+}
+
+#[test]
 fn rates_that_would_never_end_are_refused() {
     let dense = sample(&steady(), &Rule::Fps(1e12), None);
     assert!(
@@ -134,8 +160,10 @@ proptest! {
         let video = timeline(&pts, pts[pts.len() - 1] + last);
         let range = range.map(|(start, length)| (start, start + length));
         for rule in [Rule::Fps(fps), Rule::Count(count), Rule::SmolVlm { fps, max_frames }] {
-            let Ok(Sampled { frames, duplicates }) = sample(&video, &rule, range) else { continue };
+            let Ok(Sampled { frames, duplicates, samples }) = sample(&video, &rule, range) else { continue };
             prop_assert!(!frames.is_empty());
+            prop_assert_eq!(samples.len(), frames.len());
+            prop_assert_eq!(samples.iter().sum::<usize>(), frames.len() + duplicates);
             prop_assert!(frames.windows(2).all(|pair| pair[0] < pair[1]));
             prop_assert!(frames.iter().all(|&frame| frame < pts.len() as u64));
             match rule {
