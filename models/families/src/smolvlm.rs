@@ -322,5 +322,6 @@ fn preprocess(processor: &Value) -> Result<SmolVlmPreprocess, FamilyError> {
             .unwrap_or(default.rescale_factor),
         mean: triple("image_mean", default.mean),
         std: triple("image_std", default.std),
+        ..default
     })
 }

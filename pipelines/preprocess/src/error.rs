@@ -14,4 +14,12 @@ pub enum PreprocessError {
         /// Bytes given.
         bytes: usize,
     },
+    /// One side is more than 200 times the other, or 0: crop the picture.
+    #[error("a {width}x{height} picture is too narrow: no side may be more than 200 times the other")]
+    Aspect {
+        /// Pixels per row.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
 }

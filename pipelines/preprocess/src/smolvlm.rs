@@ -3,23 +3,11 @@
 use reelsight_media::RgbFrame;
 
 use crate::{
-    error::PreprocessError,
-    resize::{Filter, resize_rgb_like_torch},
+    Backend, Filter, Normalise, PixelTensor, PreprocessError, backend::require_rgb,
 };
 
 /// Largest longest edge that the processor ever resizes to.
 const MAX_IMAGE_SIZE: u32 = 4096;
-
-/// A normalised picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PixelTensor {
-    /// `[3, H, W]`, row-major.
-    pub data: Vec<f32>,
-    /// `[3, H, W]`.
-    pub shape: [usize; 3],
-    /// `[H, W]`: which pixels are picture rather than padding. All of them here, as frames are squared, not padded.
-    pub mask: Vec<bool>,
-}
 
 /// Settings of the processor, as its `preprocessor_config.json` names them.
 ///
@@ -39,6 +27,12 @@ pub struct SmolVlmPreprocess {
     pub mean: [f64; 3],
     /// `image_std`.
     pub std: [f64; 3],
+    /// `size.longest_edge` of the image processor: first resize of an image.
+    pub image_longest_edge: u32,
+    /// `do_image_splitting`: whether images are cut into squares.
+    pub split: bool,
+    /// Whose bytes, of images; videos have torchvision's alone.
+    pub backend: Backend,
 }
 
 impl Default for SmolVlmPreprocess {
@@ -50,6 +44,9 @@ impl Default for SmolVlmPreprocess {
             rescale_factor: 1.0 / 255.0,
             mean: [0.5; 3],
             std: [0.5; 3],
+            image_longest_edge: 4 * 512,
+            split: true,
+            backend: Backend::Torchvision,
         }
     }
 }
@@ -63,49 +60,18 @@ impl SmolVlmPreprocess {
     /// # Errors
     /// [`PreprocessError::InvalidFrame`] when the bytes do not fit the size.
     pub fn preprocess(&self, frame: &RgbFrame) -> Result<PixelTensor, PreprocessError> {
-        let (width, height) = (frame.width as usize, frame.height as usize);
-        if width == 0 || height == 0 || frame.data.len() != width * height * 3 {
-            return Err(PreprocessError::InvalidFrame {
-                width: frame.width,
-                height: frame.height,
-                bytes: frame.data.len(),
-            });
-        }
+        require_rgb(frame)?;
         let resized = longest_edge_size(frame.width, frame.height, self.longest_edge);
         let square = (self.max_image_size, self.max_image_size);
-        let pixels = resize_rgb_like_torch(&frame.data, (frame.width, frame.height), resized, self.filter);
-        let pixels = resize_rgb_like_torch(&pixels, resized, square, self.filter);
-        Ok(self.normalise(&pixels))
-    }
-
-    fn normalise(&self, pixels: &[u8]) -> PixelTensor {
-        let side = self.max_image_size as usize;
-        let plane = side * side;
-        let mut data = vec![0.0_f32; plane * 3];
-        for channel in 0..3 {
-            let table = self.table(channel);
-            let (out, source) = (
-                &mut data[channel * plane..][..plane],
-                pixels[channel..].iter().step_by(3),
-            );
-            for (value, &byte) in out.iter_mut().zip(source) {
-                *value = table[usize::from(byte)];
-            }
-        }
-        PixelTensor {
-            data,
-            shape: [3, side, side],
-            mask: vec![true; plane],
-        }
-    }
-
-    /// The value of each byte in one channel. The processor folds the rescaling into mean and deviation and then
-    /// computes in f32, so the same roundings happen here.
-    #[expect(clippy::cast_possible_truncation, reason = "the reference rounds to f32 here")]
-    fn table(&self, channel: usize) -> [f32; 256] {
-        let mean = (self.mean[channel] as f32) * (1.0 / self.rescale_factor) as f32;
-        let std = (self.std[channel] as f32) * (1.0 / self.rescale_factor) as f32;
-        std::array::from_fn(|byte| (byte as f32 - mean) / std)
+        let pixels = Backend::Torchvision.resize(&frame.data, (frame.width, frame.height), resized, self.filter);
+        let pixels = Backend::Torchvision.resize(&pixels, resized, square, self.filter);
+        let normalise = Normalise {
+            rescale_factor: self.rescale_factor,
+            mean: self.mean,
+            std: self.std,
+        };
+        let side = self.max_image_size;
+        Ok(normalise.planes(&pixels, side, side, Backend::Torchvision))
     }
 }
 
@@ -118,7 +84,7 @@ impl SmolVlmPreprocess {
     clippy::cast_sign_loss,
     reason = "at most MAX_IMAGE_SIZE"
 )]
-fn longest_edge_size(width: u32, height: u32, longest: u32) -> (u32, u32) {
+pub(crate) fn longest_edge_size(width: u32, height: u32, longest: u32) -> (u32, u32) {
     let longest = longest.min(MAX_IMAGE_SIZE);
     let aspect = f64::from(width) / f64::from(height);
     let even = |side: u32| side + side % 2;
