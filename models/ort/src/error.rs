@@ -45,8 +45,15 @@ pub enum OrtError {
 
 impl OrtError {
     pub(crate) fn run(session: &str, error: &ort::Error) -> Self {
-        let (session, why) = (session.to_owned(), error.message().to_owned());
-        let lower = why.to_ascii_lowercase();
+        Self::said(session, error.message().to_owned())
+    }
+
+    /// What a message of ONNX Runtime means.
+    pub(crate) fn said(session: &str, why: String) -> Self {
+        let (session, lower) = (session.to_owned(), why.to_ascii_lowercase());
+        if lower.contains("terminate flag") {
+            return Self::Stopped;
+        }
         if ["failed to allocate", "bad_alloc", "out of memory"]
             .iter()
             .any(|words| lower.contains(words))

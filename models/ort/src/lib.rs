@@ -22,14 +22,18 @@
 //! # Ok::<(), reelsight_ort::OrtError>(())
 //! ```
 
+mod buffer;
 mod error;
 mod library;
+mod local;
 mod runtime;
 mod session;
 mod tensor;
 
+pub use buffer::Buffer;
 pub use error::OrtError;
 pub use library::find_library;
+pub use local::{InPlace, LocalSession, Stopper};
 pub use runtime::{Provider, Runtime, runtime};
 pub use session::{Outputs, Port, Session, SessionOptions};
 pub use tensor::{Element, Tensor};

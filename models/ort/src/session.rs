@@ -43,7 +43,7 @@ pub struct Port {
 
 /// Outputs of a run, by name.
 #[derive(Debug)]
-pub struct Outputs(Vec<(String, Tensor)>);
+pub struct Outputs(pub(crate) Vec<(String, Tensor)>);
 
 impl Outputs {
     /// Takes an output.
@@ -247,7 +247,7 @@ fn serve(
     }
 }
 
-fn open(runtime: &Runtime, path: &Path, options: &SessionOptions) -> ort::Result<ort::session::Session> {
+pub(crate) fn open(runtime: &Runtime, path: &Path, options: &SessionOptions) -> ort::Result<ort::session::Session> {
     let mut builder = ort::session::Session::builder(runtime.environment())?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_log_id(&options.name)?;
@@ -275,7 +275,7 @@ fn run(
     outputs.collect::<ort::Result<_>>().map(Outputs)
 }
 
-fn port(outlet: &ort::value::Outlet) -> Port {
+pub(crate) fn port(outlet: &ort::value::Outlet) -> Port {
     let (element, dims) = match outlet.dtype() {
         ValueType::Tensor { ty, shape, .. } => (
             Element::from_ort(*ty),

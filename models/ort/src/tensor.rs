@@ -45,7 +45,7 @@ impl Element {
         }
     }
 
-    fn to_ort(self) -> TensorElementType {
+    pub(crate) fn to_ort(self) -> TensorElementType {
         match self {
             Self::F32 => TensorElementType::Float32,
             Self::F16 => TensorElementType::Float16,
@@ -104,6 +104,28 @@ impl Tensor {
         Ok(Self(Arc::new(
             tensor.map_err(|error| OrtError::run("tensor", &error))?,
         )))
+    }
+
+    /// A tensor of `shape` with the elements that `data` has as bytes, in row-major order.
+    ///
+    /// # Errors
+    /// [`OrtError::Run`] when the length of `data` is not that of `shape`, [`OrtError::OutOfMemory`] from the allocator.
+    pub fn from_bytes(element: Element, shape: &[usize], data: &[u8]) -> Result<Self, OrtError> {
+        if shape.iter().product::<usize>() * element.size() != data.len() {
+            return Err(shape_error(shape, data.len()));
+        }
+        let mut tensor = DynTensor::new(&Allocator::default(), element.to_ort(), shape.to_vec())
+            .map_err(|error| OrtError::run("tensor", &error))?;
+        if !data.is_empty() {
+            copy_in(&mut tensor, data);
+        }
+        Ok(Self(Arc::new(tensor)))
+    }
+
+    /// The elements as they lie in memory, in row-major order.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        bytes_of(&self.0, self.bytes())
     }
 
     fn owned<T>(shape: &[usize], data: Vec<T>) -> Result<Self, OrtError>
@@ -191,6 +213,21 @@ impl Tensor {
             }
         }
     }
+}
+
+#[expect(unsafe_code, reason = "the safe layer names an element type")]
+fn bytes_of(tensor: &DynTensor, len: usize) -> &[u8] {
+    if len == 0 {
+        return &[];
+    }
+    // SAFETY: tensors here lie in host memory, `len` is their size, and they live as long as the borrow.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), len) }
+}
+
+#[expect(unsafe_code, reason = "the safe layer names an element type")]
+fn copy_in(tensor: &mut DynTensor, data: &[u8]) {
+    // SAFETY: the tensor was allocated in host memory with the size of `data`, and nobody else has it.
+    unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), tensor.data_ptr_mut().cast(), data.len()) };
 }
 
 fn head<T: Copy>(data: &[T], shape: &[usize], axis: usize, len: usize) -> Vec<T> {

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reelsight_ort::{Element, OrtError, Session, SessionOptions, Tensor, runtime};
+use reelsight_ort::{
+    Buffer, Element, InPlace, LocalSession, OrtError, Session, SessionOptions, Tensor, runtime,
+};
 
 fn field(number: u8, body: &[u8]) -> Vec<u8> {
     assert!(body.len() < 1 << 14);
@@ -22,9 +24,9 @@ fn number(field: u8, value: u8) -> Vec<u8> {
     vec![field << 3, value]
 }
 
-/// A float matrix `[rows, columns]` of unknown sizes.
-fn port(name: &str) -> Vec<u8> {
-    let dims: Vec<u8> = ["r", "c"]
+/// A float tensor of unknown sizes.
+fn port(name: &str, dims: &[&str]) -> Vec<u8> {
+    let dims: Vec<u8> = dims
         .iter()
         .flat_map(|dim| field(1, &field(2, dim.as_bytes())))
         .collect();
@@ -43,13 +45,17 @@ fn node(op: &str, inputs: &[&str], output: &str) -> Vec<u8> {
     )
 }
 
-/// Writes a graph from `x` to `y`.
+/// Writes a graph of matrices from `x` to `y`.
 fn graph(name: &str, nodes: &[Vec<u8>]) -> PathBuf {
+    graph_of_rank(name, nodes, &["r", "c"])
+}
+
+fn graph_of_rank(name: &str, nodes: &[Vec<u8>], dims: &[&str]) -> PathBuf {
     let graph = [
         nodes.concat(),
         field(2, b"test"),
-        field(11, &port("x")),
-        field(12, &port("y")),
+        field(11, &port("x", dims)),
+        field(12, &port("y", dims)),
     ]
     .concat();
     let opset = [field(1, b""), number(2, 17)].concat();
@@ -69,6 +75,17 @@ fn load(name: &str, nodes: &[Vec<u8>]) -> Session {
 
 fn doubler(name: &str) -> Session {
     load(name, &[node("Add", &["x", "x"], "y")])
+}
+
+/// A graph `[a, b, c, d] -> [a, b, c, d]` that doubles its input, run by the test's own thread.
+fn local_doubler(name: &str) -> LocalSession {
+    let options = SessionOptions {
+        name: name.into(),
+        intra_threads: 1,
+        queue: 1,
+    };
+    let path = graph_of_rank(name, &[node("Add", &["x", "x"], "y")], &["a", "b", "c", "d"]);
+    LocalSession::load(runtime(None).unwrap(), &path, &options).unwrap()
 }
 
 /// Multiplies a matrix with itself many times over.
@@ -194,4 +211,72 @@ fn the_runtime_names_its_version_and_the_providers_that_load() {
     assert!(runtime.version().starts_with("1."), "{}", runtime.version());
     let providers = runtime.execution_providers_that_really_load();
     assert_eq!((providers[0].name, providers[0].problem.as_ref()), ("CPU", None));
+}
+
+#[test]
+fn a_cache_is_updated_where_it_lies_and_its_neighbours_stay() {
+    let mut session = local_doubler("in-place");
+    let mut buffer = Buffer::zeroed(Element::F32, 24).unwrap();
+    let ones: Vec<u8> = std::iter::repeat_n(1.0_f32.to_le_bytes(), 24).flatten().collect();
+    buffer.as_bytes_mut().copy_from_slice(&ones);
+    for _ in 0..3 {
+        let cache = InPlace {
+            past: "x",
+            present: "y",
+            buffer: &mut buffer,
+            offset: 8,
+            shape: [1, 2, 4, 1],
+        };
+        session.run(&[], &mut [cache], &[]).unwrap();
+    }
+    let values: Vec<f32> = buffer
+        .as_bytes()
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect();
+    assert_eq!(values, [[1.0; 8], [8.0; 8], [1.0; 8]].concat());
+
+    let mut beyond = Buffer::zeroed(Element::F32, 7).unwrap();
+    let cache = InPlace {
+        past: "x",
+        present: "y",
+        buffer: &mut beyond,
+        offset: 0,
+        shape: [1, 2, 4, 1],
+    };
+    assert!(matches!(
+        session.run(&[], &mut [cache], &[]),
+        Err(OrtError::Run { .. })
+    ));
+}
+
+#[test]
+fn a_session_of_its_own_thread_gives_outputs_and_says_what_is_wrong() {
+    let mut session = local_doubler("local");
+    let tensor = Tensor::from_f32(&[1, 1, 1, 2], vec![1.5, -2.0]).unwrap();
+    let feeds = [("x".into(), tensor.clone())];
+    let mut outputs = session.run(&feeds, &mut [], &["y".into()]).unwrap();
+    let doubled = outputs.take("y").unwrap();
+    assert_eq!(&*doubled.to_f32().unwrap(), [3.0, -4.0]);
+    assert_eq!(
+        Tensor::from_bytes(Element::F32, &[2], doubled.as_bytes())
+            .unwrap()
+            .to_f32()
+            .unwrap()[1],
+        -4.0
+    );
+    assert!(Tensor::from_bytes(Element::F32, &[3], doubled.as_bytes()).is_err());
+    assert!(matches!(
+        session.run(&feeds, &mut [], &["z".into()]),
+        Err(OrtError::Run { .. })
+    ));
+    assert!(matches!(
+        session.run(&[], &mut [], &["y".into()]),
+        Err(OrtError::Run { .. })
+    ));
+    session.stopper().stop();
+    assert!(matches!(
+        session.run(&feeds, &mut [], &["y".into()]),
+        Err(OrtError::Stopped)
+    ));
 }
