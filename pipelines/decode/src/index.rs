@@ -1,14 +1,16 @@
 //! What a file holds, known from its packets before anything is decoded.
 
 mod details;
+mod encoded;
 mod facts;
 mod pass;
 mod shown;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use ffmpeg_next::codec::packet::Packet;
 use reelsight_media::{CancelFlag, Timeline};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     classify::Class, demux::Demuxer, error::DecodeError, executor, input::Input, limits::DecodeLimits,
@@ -16,11 +18,12 @@ use crate::{
 };
 
 pub use details::{TrackInfo, VideoDetails};
+pub use encoded::{EncodedIndexError, INDEX_VERSION};
 pub(crate) use facts::Orientation;
 use pass::Pass;
 
 /// What a file says about itself and its video.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MediaInfo {
     /// FFmpeg's short name of the container, for example `mov,mp4,m4a,3gp,3g2,mj2`.
     pub container: String,
@@ -49,16 +52,16 @@ pub struct MediaInfo {
 }
 
 /// Something about the file that is worth telling and did not stop the work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaWarning {
     /// Stable `UPPER_SNAKE_CASE` reason, for example `MEDIA_TRUNCATED`.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// For people.
     pub message: String,
 }
 
 /// The result of one demux pass: every video packet and the timeline that they make.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PacketIndex {
     /// What the file says about itself.
     pub info: MediaInfo,
@@ -119,7 +122,7 @@ impl PacketKey {
 }
 
 /// Packets by what identifies them: four bytes a packet, as there may be millions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lookup(Vec<u32>);
 
 impl Lookup {

@@ -66,7 +66,9 @@ pub use convert::PlanarFrame;
 pub use error::DecodeError;
 pub use forecast::{Fate, Forecast};
 pub use frames::{DecodeOptions, FrameReader, read_frames, read_planes};
-pub use index::{MediaInfo, MediaWarning, PacketIndex, TrackInfo, VideoDetails, index};
+pub use index::{
+    EncodedIndexError, INDEX_VERSION, MediaInfo, MediaWarning, PacketIndex, TrackInfo, VideoDetails, index,
+};
 pub use input::Input;
 pub use limits::DecodeLimits;
 pub use stats::DecodeStats;

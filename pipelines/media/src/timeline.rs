@@ -22,6 +22,9 @@ pub enum TimelineError {
         /// Index of the first offending frame.
         at: usize,
     },
+    /// The presentation is longer than can be counted in its own units.
+    #[error("the time stamps are too far apart")]
+    TooWide,
 }
 
 impl Timeline {
@@ -38,6 +41,9 @@ impl Timeline {
         }
         if end < last {
             return Err(TimelineError::Unordered { at: pts.len() });
+        }
+        if end.checked_sub(pts[0]).is_none() {
+            return Err(TimelineError::TooWide);
         }
         Ok(Self { base, pts, end })
     }

@@ -136,7 +136,7 @@ impl Media {
             .plan(&request.model, &index.timeline, &sampling, source.range.as_ref())
             .map_err(CatalogError::Plan)?;
         let warning = |w: &reelsight_decode::MediaWarning| Warning {
-            reason: w.reason.to_owned(),
+            reason: w.reason.to_string(),
             message: w.message.clone(),
         };
         Ok(ProbeSourceResponse {

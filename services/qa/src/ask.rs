@@ -237,7 +237,7 @@ fn video_warnings(index: &PacketIndex, report: &SamplingReport) -> Vec<Warning> 
     let mut warnings: Vec<_> = index
         .warnings
         .iter()
-        .map(|w| warning(w.reason, &w.message))
+        .map(|w| warning(&w.reason, &w.message))
         .collect();
     if report.reduced_to_fit {
         let text = format!(

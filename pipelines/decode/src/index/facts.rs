@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use ff::{codec::packet::side_data, ffi};
 use ffmpeg_next as ff;
 use reelsight_media::TimeBase;
+use serde::{Deserialize, Serialize};
 
 use super::{
     MediaInfo, MediaWarning,
@@ -66,7 +67,7 @@ impl Facts {
             let message =
                 "the picture should be turned by an angle that is no multiple of 90 degrees: left as it is";
             warnings.push(MediaWarning {
-                reason: "ROTATION_IGNORED",
+                reason: "ROTATION_IGNORED".into(),
                 message: message.to_owned(),
             });
         }
@@ -184,7 +185,7 @@ fn is_intra_only(codec: ff::codec::Id) -> bool {
 }
 
 /// One of the eight ways to turn and mirror a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Orientation {
     /// Rows become columns.
     pub(crate) transpose: bool,

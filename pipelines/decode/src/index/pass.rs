@@ -155,13 +155,13 @@ impl Pass {
         if let Some(declared) = facts.declared_secs.filter(|declared| ends_at + slack < *declared) {
             let message = format!("the file is cut off: it ends at {ends_at:.3} s of {declared:.3} s");
             warnings.push(MediaWarning {
-                reason: "MEDIA_TRUNCATED",
+                reason: "MEDIA_TRUNCATED".into(),
                 message,
             });
         } else if self.damaged {
             let message = format!("parts of the file cannot be read; it ends at {ends_at:.3} s");
             warnings.push(MediaWarning {
-                reason: "MEDIA_DAMAGED",
+                reason: "MEDIA_DAMAGED".into(),
                 message,
             });
         }
