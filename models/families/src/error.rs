@@ -28,6 +28,14 @@ pub enum FamilyError {
         /// Which one.
         token: String,
     },
+    /// The model, or this export of it, cannot take that.
+    #[error("{what} cannot be shown to this model: {why}")]
+    Refused {
+        /// What was shown.
+        what: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// A file of the folder cannot be read.
     #[error(transparent)]
     Folder(#[from] RegistryError),

@@ -5,12 +5,20 @@
 //!
 //! A new family is one module that implements [`Family`] and one line in [`load`]; CONTRIBUTING.md shows how.
 
+mod conversation;
 mod error;
 mod family;
+mod layout;
 mod load;
 mod numbers;
+mod qwen_vl;
+mod settings;
 mod smolvlm;
+mod text_decoder;
 
+pub use conversation::{
+    ChatTurn, Conversation, FrameSlot, Media, Positions, Prompt, Turn, VideoShown,
+};
 pub use error::FamilyError;
-pub use family::{Family, FrameSlot, Prompt, Turn, VideoShown};
+pub use family::Family;
 pub use load::{SUPPORTED, end_tokens, load, tokenizer};

@@ -6,10 +6,19 @@ use reelsight_registry::ModelFolder;
 use reelsight_text::Tokenizer;
 use serde_json::Value;
 
-use crate::{Family, FamilyError, smolvlm::SmolVlm};
+use crate::{Family, FamilyError, qwen_vl::QwenVl, smolvlm::SmolVlm, text_decoder::TextDecoder};
 
 /// `model_type`s that [`load`] knows.
-pub const SUPPORTED: [&str; 2] = ["smolvlm", "idefics3"];
+pub const SUPPORTED: [&str; 8] = [
+    "smolvlm",
+    "idefics3",
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "llava_onevision",
+    "llama",
+    "qwen2",
+    "mistral",
+];
 
 /// The family of `folder`.
 ///
@@ -19,6 +28,8 @@ pub const SUPPORTED: [&str; 2] = ["smolvlm", "idefics3"];
 pub fn load(folder: &ModelFolder, tokenizer: &Arc<Tokenizer>) -> Result<Box<dyn Family>, FamilyError> {
     match folder.family() {
         "smolvlm" | "idefics3" => Ok(Box::new(SmolVlm::load(folder, tokenizer)?)),
+        "qwen2_vl" | "qwen2_5_vl" => Ok(Box::new(QwenVl::load(folder, tokenizer)?)),
+        "llama" | "qwen2" | "mistral" => Ok(Box::new(TextDecoder::load(folder, tokenizer)?)),
         other => Err(FamilyError::Unsupported {
             family: other.to_owned(),
         }),

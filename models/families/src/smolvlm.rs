@@ -1,22 +1,26 @@
-//! SmolVLM, SmolVLM2 and Idefics3, video side.
+//! SmolVLM, SmolVLM2 and Idefics3: videos with a time for each frame, images cut into tiles.
 //!
 //! # Source
-//! transformers 5.23 `SmolVLMProcessor.replace_video_token` and `apply_chat_template`, which takes
+//! transformers 5.23 `SmolVLMProcessor.replace_video_token`, `get_image_prompt_string` and `apply_chat_template`, which takes
 //! `DEFAULT_CHAT_TEMPLATE` rather than the model's own whenever a video is present.
 
 use std::sync::Arc;
 
 use reelsight_media::RgbFrame;
-use reelsight_preprocess::{Filter, PixelTensor, SmolVlmPreprocess};
+use reelsight_preprocess::{Normalise, SmolVlmPreprocess, VisionInput};
 use reelsight_registry::ModelFolder;
 use reelsight_sampling::Rule;
-use reelsight_text::{ChatTemplate, Message, Part, Tokenizer};
+use reelsight_text::{ChatTemplate, Tokenizer};
 use serde_json::Value;
 
 use crate::{
-    Family, FamilyError, FrameSlot, Prompt, Turn, VideoShown,
+    Conversation, Family, FamilyError, Media, Prompt, VideoShown,
+    layout::{Expansion, Marks, SlotPlan, lay_out, messages},
     load::special_token,
     numbers::{duration, stamp, words},
+    settings::{
+        TextSizes, backend, filter, image_processor, normalise, template, token_id, video_processor,
+    },
 };
 
 const VIDEO_CHAT_TEMPLATE: &str = "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}{% elif line['type'] == 'image' %}{{ '<image>' }}{% elif line['type'] == 'video' %}{{ '<video>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
@@ -29,13 +33,15 @@ const OUTRO: &str = "\n\n";
 pub(crate) struct SmolVlm {
     name: String,
     tokenizer: Arc<Tokenizer>,
+    /// For conversations with a video.
     template: ChatTemplate,
+    /// The model's own, for all others.
+    own_template: Option<ChatTemplate>,
     bos: Option<String>,
     tokens: Tokens,
     image_token_id: u32,
     image_seq_len: usize,
-    hidden_size: usize,
-    context_tokens: usize,
+    sizes: TextSizes,
     sampling: (f64, usize),
     preprocess: SmolVlmPreprocess,
 }
@@ -50,7 +56,6 @@ struct Tokens {
 
 impl SmolVlm {
     pub(crate) fn load(folder: &ModelFolder, tokenizer: &Arc<Tokenizer>) -> Result<Self, FamilyError> {
-        let config = folder.config();
         let named = folder.json("tokenizer_config.json")?.unwrap_or_default();
         let token = |name: &str, default: &str| {
             let extra = special_token(&named["extra_special_tokens"], name);
@@ -71,39 +76,19 @@ impl SmolVlm {
                 ));
             }
         }
-        let image_token_id = tokenizer.id(&tokens.image).unwrap_or_default();
-        let text = &config["text_config"];
-        let size = |value: &Value, name: &str| {
-            let missing = || FamilyError::config("config.json", format!("it has no text_config.{name}"));
-            value[name]
-                .as_u64()
-                .and_then(|size| usize::try_from(size).ok())
-                .ok_or_else(missing)
-        };
-        let vocabulary = size(text, "vocab_size")?;
-        if tokenizer.vocab_size() > vocabulary {
-            let why = format!(
-                "{} tokens, but the model embeds {vocabulary}",
-                tokenizer.vocab_size()
-            );
-            return Err(FamilyError::config("tokenizer.json", why));
-        }
-        // `video_preprocessor_config.json` is what newer folders have; the older file serves both kinds of media.
-        let processor = folder.json("video_preprocessor_config.json")?;
-        let processor = match processor {
-            Some(processor) => processor,
-            None => folder.json("preprocessor_config.json")?.unwrap_or_default(),
-        };
+        let image_token_id = token_id(tokenizer, &tokens.image)?;
+        let sizes = TextSizes::read(folder, tokenizer)?;
+        let (images, videos) = (image_processor(folder)?, video_processor(folder)?);
         Ok(Self {
             name: folder.family().to_owned(),
             template: ChatTemplate::new(VIDEO_CHAT_TEMPLATE.to_owned(), Vec::new())?,
             bos: special_token(&named, "bos_token"),
             image_token_id,
             image_seq_len: image_seq_len(folder)?,
-            hidden_size: size(text, "hidden_size")?,
-            context_tokens: size(text, "max_position_embeddings")?,
-            sampling: sampling(&processor),
-            preprocess: preprocess(&processor)?,
+            own_template: template(folder)?,
+            sizes,
+            sampling: sampling(&videos),
+            preprocess: preprocess(folder, &videos, &images)?,
             tokenizer: Arc::clone(tokenizer),
             tokens,
         })
@@ -126,67 +111,50 @@ impl SmolVlm {
         (text, first_frame)
     }
 
-    fn messages(&self, turns: &[Turn]) -> Result<Vec<Message>, FamilyError> {
-        let mut messages = Vec::new();
-        for (at, Turn { question, answer }) in turns.iter().enumerate() {
-            if let Some(token) = self.tokenizer.control_token_in(question) {
-                return Err(FamilyError::ControlToken {
-                    token: token.to_owned(),
-                });
-            }
-            let video = (at == 0).then_some(Part::Video);
-            let question = Part::Text {
-                text: question.clone(),
-            };
-            messages.push(Message {
-                role: "user",
-                content: video.into_iter().chain([question]).collect(),
-            });
-            if let Some(answer) = answer {
-                // A model can spell out a control token letter by letter; its answer must not act as one.
-                let mut text = answer.clone();
-                while let Some(token) = self.tokenizer.control_token_in(&text) {
-                    text = text.replace(token, "");
-                }
-                messages.push(Message {
-                    role: "assistant",
-                    content: vec![Part::Text { text }],
-                });
-            }
+    /// What replaces `<video>`: an introduction, then each frame with its time.
+    fn video(&self, video: &VideoShown) -> Expansion {
+        let (text, first_block) = self.video_text(video);
+        Expansion {
+            mark: VIDEO_MARK.into(),
+            text,
+            first_block,
+            slots: (0..video.stamps_secs.len()).map(|at| self.slot(at)).collect(),
+            closing: 1,
         }
-        if messages.is_empty() {
-            messages.push(Message {
-                role: "user",
-                content: vec![Part::Video],
-            });
-        }
-        Ok(messages)
     }
 
-    /// Finds each frame's tokens: runs of image tokens of the right length, each block ending with its closing marker.
-    fn slots(&self, ids: &[u32], first: usize, frames: usize) -> Result<Vec<FrameSlot>, FamilyError> {
-        let mut slots = Vec::with_capacity(frames);
-        let mut start = first;
-        while slots.len() < frames {
-            let found = ids[start..].iter().position(|&id| id == self.image_token_id);
-            let visual_start = found.map_or(ids.len(), |at| start + at);
-            let visual = visual_start..visual_start + self.image_seq_len;
-            let whole = ids
-                .get(visual.clone())
-                .is_some_and(|run| run.iter().all(|&id| id == self.image_token_id));
-            if !whole || visual.end >= ids.len() {
-                return Err(FamilyError::config(
-                    "tokenizer.json",
-                    "image tokens do not survive tokenization",
-                ));
+    /// What replaces `<image>`: its tiles by row and column, then the whole picture.
+    fn image(&self, width: u32, height: u32) -> Expansion {
+        let Tokens { fake, image, global } = &self.tokens;
+        let (rows, columns) = self.preprocess.tile_grid(width, height);
+        let picture = image.repeat(self.image_seq_len);
+        let mut text = String::new();
+        for row in 1..=rows {
+            for column in 1..=columns {
+                text.push_str(&format!("{fake}<row_{row}_col_{column}>{picture}"));
             }
-            slots.push(FrameSlot {
-                block: start..visual.end + 1,
-                visual: visual.clone(),
-            });
-            start = visual.end + 1;
+            text.push('\n');
         }
-        Ok(slots)
+        if rows > 0 {
+            text.push('\n');
+        }
+        text.push_str(&format!("{fake}{global}{picture}{fake}"));
+        Expansion {
+            mark: image.clone(),
+            text,
+            first_block: 0,
+            slots: (0..(rows * columns) as usize + 1)
+                .map(|at| self.slot(at))
+                .collect(),
+            closing: 0,
+        }
+    }
+
+    fn slot(&self, at: usize) -> SlotPlan {
+        SlotPlan {
+            tokens: self.image_seq_len,
+            pictures: at..at + 1,
+        }
     }
 }
 
@@ -200,11 +168,11 @@ impl Family for SmolVlm {
     }
 
     fn hidden_size(&self) -> usize {
-        self.hidden_size
+        self.sizes.hidden
     }
 
     fn context_tokens(&self) -> usize {
-        self.context_tokens
+        self.sizes.context
     }
 
     fn default_sampling(&self) -> (f64, usize) {
@@ -215,31 +183,43 @@ impl Family for SmolVlm {
         Rule::SmolVlm { fps, max_frames }
     }
 
-    fn pixels(&self, frame: &RgbFrame) -> Result<PixelTensor, FamilyError> {
-        Ok(self.preprocess.preprocess(frame)?)
+    fn video_pixels(&self, frames: &[RgbFrame], _video: &VideoShown) -> Result<VisionInput, FamilyError> {
+        let frame = frames.first().ok_or_else(|| FamilyError::Refused {
+            what: "a video without frames",
+            why: "there is nothing to see".into(),
+        })?;
+        Ok(VisionInput::Picture(self.preprocess.preprocess(frame)?))
     }
 
-    fn prompt(&self, video: &VideoShown, turns: &[Turn]) -> Result<Prompt, FamilyError> {
-        let answering = turns.last().is_some_and(|turn| turn.answer.is_none());
-        let text = self.template.render(&self.messages(turns)?, answering)?;
-        let (shown, first_frame) = self.video_text(video);
-        // Questions hold no control tokens, so the first mark is the template's.
-        let mark = text.find(VIDEO_MARK).unwrap_or(0);
-        let text = text.replacen(VIDEO_MARK, &shown, 1);
-        let add_special = self
-            .bos
-            .as_ref()
-            .is_none_or(|bos| !text.starts_with(bos.as_str()));
-        let (mut ids, offsets) = self.tokenizer.encode_with_offsets(&text, add_special)?;
-        let first = offsets
-            .iter()
-            .position(|&(start, _)| start >= mark + first_frame)
-            .unwrap_or(ids.len());
-        let frames = self.slots(&ids, first, video.stamps_secs.len())?;
-        if turns.is_empty() {
-            ids.truncate(frames.last().map_or(first, |slot| slot.block.end));
-        }
-        Ok(Prompt { ids, frames })
+    fn image_pixels(&self, image: &RgbFrame, _images: usize) -> Result<Vec<VisionInput>, FamilyError> {
+        let tiles = self.preprocess.tiles(image)?;
+        Ok(tiles.pictures.into_iter().map(VisionInput::Picture).collect())
+    }
+
+    fn chat(&self, conversation: &Conversation) -> Result<Prompt, FamilyError> {
+        let marks = Marks {
+            texts: &[&self.tokens.image, VIDEO_MARK],
+        };
+        let messages = messages(conversation, &self.tokenizer, &marks)?;
+        let has_video = conversation
+            .media()
+            .any(|medium| matches!(medium, Media::Video(_)));
+        let template = match &self.own_template {
+            Some(own) if !has_video => own,
+            _ => &self.template,
+        };
+        let text = template.render(&messages, conversation.is_asking())?;
+        let expansions = conversation.media().map(|medium| match medium {
+            Media::Image { width, height } => self.image(*width, *height),
+            Media::Video(video) => self.video(video),
+        });
+        lay_out(
+            &self.tokenizer,
+            &text,
+            self.bos.as_deref(),
+            expansions.collect(),
+            &[self.image_token_id],
+        )
     }
 }
 
@@ -282,46 +262,29 @@ fn sampling(processor: &Value) -> (f64, usize) {
     (fps, frames.filter(|&frames| frames > 0).unwrap_or(64))
 }
 
-fn preprocess(processor: &Value) -> Result<SmolVlmPreprocess, FamilyError> {
-    const FILE: &str = "preprocessor_config.json";
+fn preprocess(
+    folder: &ModelFolder,
+    videos: &Value,
+    images: &Value,
+) -> Result<SmolVlmPreprocess, FamilyError> {
     let edge = |value: &Value| {
         value["longest_edge"]
             .as_u64()
             .and_then(|edge| u32::try_from(edge).ok())
+            .filter(|&edge| edge > 0)
     };
     let default = SmolVlmPreprocess::default();
-    let longest = edge(&processor["video_sampling"]["video_size"]).or_else(|| edge(&processor["size"]));
-    let filter = match processor["resample"].as_u64() {
-        None => default.filter,
-        Some(1) => Filter::Lanczos,
-        Some(2) => Filter::Bilinear,
-        Some(3) => Filter::Bicubic,
-        Some(4) => Filter::Box,
-        Some(5) => Filter::Hamming,
-        Some(other) => {
-            return Err(FamilyError::config(
-                FILE,
-                format!("resample {other} is not supported"),
-            ));
-        }
-    };
-    let triple = |name: &str, default: [f64; 3]| {
-        let values: Option<Vec<f64>> = processor[name]
-            .as_array()
-            .map(|all| all.iter().filter_map(Value::as_f64).collect());
-        values
-            .and_then(|values| values.try_into().ok())
-            .unwrap_or(default)
-    };
+    let longest = edge(&videos["video_sampling"]["video_size"]).or_else(|| edge(&videos["size"]));
+    let values = normalise(videos, Normalise::HALF);
     Ok(SmolVlmPreprocess {
         longest_edge: longest.unwrap_or(default.longest_edge),
-        max_image_size: edge(&processor["max_image_size"]).unwrap_or(default.max_image_size),
-        filter,
-        rescale_factor: processor["rescale_factor"]
-            .as_f64()
-            .unwrap_or(default.rescale_factor),
-        mean: triple("image_mean", default.mean),
-        std: triple("image_std", default.std),
-        ..default
+        max_image_size: edge(&videos["max_image_size"]).unwrap_or(default.max_image_size),
+        filter: filter(videos, default.filter)?,
+        rescale_factor: values.rescale_factor,
+        mean: values.mean,
+        std: values.std,
+        image_longest_edge: edge(&images["size"]).unwrap_or(default.image_longest_edge),
+        split: images["do_image_splitting"].as_bool().unwrap_or(default.split),
+        backend: backend(folder),
     })
 }

@@ -24,5 +24,5 @@ pub use error::RegistryError;
 pub use folder::ModelFolder;
 pub use layout::{Layout, Role};
 pub use list::{Check, CheckReport, ModelSummary, check, list};
-pub use manifest::{MANIFEST_FILE, Manifest};
+pub use manifest::{ImageBackend, MANIFEST_FILE, Manifest, MropeTextRestart};
 pub use onnx::{Dim, ExternalFile, GraphSummary, Port};

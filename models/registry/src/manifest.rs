@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::RegistryError;
 
@@ -10,7 +10,7 @@ use crate::RegistryError;
 pub const MANIFEST_FILE: &str = "reelsight.json";
 
 /// Policy of one model, beside the files that its publisher made.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Manifest {
     /// Name to show; the folder's name otherwise.
@@ -31,6 +31,35 @@ pub struct Manifest {
     pub default_max_tokens: Option<usize>,
     /// Longest prompt plus answer, when that is less than the configuration allows.
     pub context_tokens: Option<usize>,
+    /// Which reference's bytes images get.
+    pub image_backend: ImageBackend,
+    /// Where text goes on behind a picture, for families with positions on three axes.
+    pub mrope_text_restart: MropeTextRestart,
+    /// Where the folder came from: a folder or `hf:ORG/NAME@commit`.
+    pub source: Option<String>,
+}
+
+/// The two libraries behind the reference image processors, which differ in single bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageBackend {
+    /// What transformers takes when torchvision is installed ("fast").
+    #[default]
+    Torchvision,
+    /// Pillow and numpy ("slow").
+    Pillow,
+}
+
+/// Two rules that exist for the position of text behind a picture or video.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MropeTextRestart {
+    /// After the largest position on any axis: transformers.js, transformers before 5, and what models were trained
+    /// with.
+    #[default]
+    MaxAll,
+    /// After the larger of height and width, whatever the time axis reached: transformers 5.23.
+    MaxHw,
 }
 
 impl Manifest {

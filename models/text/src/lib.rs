@@ -16,9 +16,11 @@ mod error;
 mod stop;
 mod template;
 mod tokenizer;
+mod vocabulary;
 
 pub use detokenize::Detokenizer;
 pub use error::TextError;
 pub use stop::{Matched, StopMatcher};
-pub use template::{ChatTemplate, Message, Part, chat_template_source};
+pub use template::{ChatTemplate, Message, Part, PlainMessage, chat_template_source};
 pub use tokenizer::{Offsets, Tokenizer};
+pub use vocabulary::TokenBytes;

@@ -42,6 +42,29 @@ pub enum Part {
     Video,
 }
 
+/// One message as text-only templates see it: `{"role": ..., "content": "..."}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlainMessage {
+    /// `system`, `user` or `assistant`.
+    pub role: &'static str,
+    /// What it says.
+    pub content: String,
+}
+
+impl From<Message> for PlainMessage {
+    /// The texts of a message, joined.
+    fn from(message: Message) -> Self {
+        let texts = message.content.into_iter().filter_map(|part| match part {
+            Part::Text { text } => Some(text),
+            Part::Image | Part::Video => None,
+        });
+        Self {
+            role: message.role,
+            content: texts.collect(),
+        }
+    }
+}
+
 /// A compiled chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
@@ -80,11 +103,15 @@ impl ChatTemplate {
         })
     }
 
-    /// The conversation as one text. `add_generation_prompt` ends it where the assistant's answer begins.
+    /// The conversation as one text; messages are of [`Message`] or [`PlainMessage`]. `add_generation_prompt` ends it where the assistant's answer begins.
     ///
     /// # Errors
     /// [`TextError::Template`] when the template raises or runs out of fuel.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
+    pub fn render<M: Serialize>(
+        &self,
+        messages: &[M],
+        add_generation_prompt: bool,
+    ) -> Result<String, TextError> {
         let refused = |error: Error| TextError::Template {
             why: error.to_string(),
         };

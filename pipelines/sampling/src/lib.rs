@@ -5,5 +5,6 @@
 
 mod rule;
 mod smolvlm;
+mod uniform;
 
 pub use rule::{Rule, Sampled, SamplingError, sample};

@@ -24,6 +24,22 @@ pub enum Rule {
         /// Most frames.
         max_frames: usize,
     },
+    /// What the processors of Qwen2-VL and Qwen2.5-VL do.
+    QwenVl {
+        /// Frames per second aimed at.
+        fps: f64,
+        /// Least frames, as far as the video has them.
+        min_frames: usize,
+        /// Most frames.
+        max_frames: usize,
+        /// Frames that are encoded together; their number becomes a multiple of it.
+        group: usize,
+    },
+    /// What most other processors do: frames at equal distances from the first on.
+    Uniform {
+        /// How many, as far as the video has them.
+        frames: usize,
+    },
 }
 
 /// The chosen frames.
@@ -108,6 +124,13 @@ pub fn sample(
         Rule::At(ref times_secs) => part.at(times_secs)?,
         Rule::Frames(ref frames) => part.listed(frames)?,
         Rule::SmolVlm { fps, max_frames } => part.smolvlm(fps, max_frames)?,
+        Rule::QwenVl {
+            fps,
+            min_frames,
+            max_frames,
+            group,
+        } => part.qwen_vl(fps, min_frames, max_frames, group)?,
+        Rule::Uniform { frames } => part.uniform(frames)?,
     };
     let runs = wanted.chunk_by(|a, b| a == b);
     let (frames, samples): (Vec<u64>, Vec<usize>) = runs.map(|run| (run[0] as u64, run.len())).unzip();
@@ -237,6 +260,47 @@ impl<'a> Part<'a> {
         }
         frames.sort_unstable();
         Ok(frames)
+    }
+
+    /// # Source
+    /// `Qwen2VLVideoProcessor.sample_frames`, transformers 5.23. One frame of a video that has less than a group.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates; values are not negative"
+    )]
+    fn qwen_vl(
+        &self,
+        fps: f64,
+        min_frames: usize,
+        max_frames: usize,
+        group: usize,
+    ) -> Result<Vec<usize>, SamplingError> {
+        if !(fps.is_finite() && fps > 0.0) {
+            return Err(SamplingError::InvalidFps { fps });
+        }
+        if max_frames == 0 {
+            return Err(SamplingError::InvalidCount);
+        }
+        let (total, group) = (self.last - self.first + 1, group.max(1));
+        let most = max_frames.min(total) / group * group;
+        let wanted = (self.end_secs - self.start_secs) * fps;
+        let wanted = wanted.max(min_frames as f64).min(most as f64) as usize / group * group;
+        Ok(crate::uniform::indices(total, wanted.max(1))
+            .into_iter()
+            .map(|index| self.first + index)
+            .collect())
+    }
+
+    fn uniform(&self, frames: usize) -> Result<Vec<usize>, SamplingError> {
+        if frames == 0 {
+            return Err(SamplingError::InvalidCount);
+        }
+        let total = self.last - self.first + 1;
+        Ok(crate::uniform::indices(total, frames.min(total))
+            .into_iter()
+            .map(|index| self.first + index)
+            .collect())
     }
 
     /// # Source
