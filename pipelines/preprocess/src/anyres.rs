@@ -150,8 +150,7 @@ impl LlavaOnevisionPreprocess {
     }
 
     fn planes(&self, pixels: &[u8]) -> PixelTensor {
-        self.normalise
-            .planes(pixels, self.side, self.side, self.backend)
+        self.normalise.planes(pixels, self.side, self.side, self.backend)
     }
 }
 
@@ -170,9 +169,15 @@ fn inside((width, height): (u32, u32), target: (u32, u32)) -> (u32, u32) {
         f64::from(target.1) / f64::from(height),
     );
     if scale.0 < scale.1 {
-        (target.0, ((f64::from(height) * scale.0).ceil() as u32).min(target.1))
+        (
+            target.0,
+            ((f64::from(height) * scale.0).ceil() as u32).min(target.1),
+        )
     } else {
-        (((f64::from(width) * scale.1).ceil() as u32).min(target.0), target.1)
+        (
+            ((f64::from(width) * scale.1).ceil() as u32).min(target.0),
+            target.1,
+        )
     }
 }
 

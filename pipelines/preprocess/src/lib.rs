@@ -3,7 +3,7 @@
 //! Owns byte-exact resampling of packed RGB ([`resize_rgb`], [`resize_rgb_like_torch`]) and the pixel side of each
 //! family's processor ([`SmolVlmPreprocess`], [`QwenVlPreprocess`], [`LlavaOnevisionPreprocess`]), for both libraries
 //! behind the references ([`Backend`]). Does not own which frames are taken (`reelsight-sampling`) or prompts. Starts
-//! no threads of its own; large images use the global rayon pool.
+//! no threads: whoever calls pays.
 
 mod anyres;
 mod backend;

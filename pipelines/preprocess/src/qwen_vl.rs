@@ -2,10 +2,7 @@
 
 use reelsight_media::RgbFrame;
 
-use crate::{
-    Backend, Filter, Normalise, PatchTensor, PreprocessError,
-    backend::require_rgb,
-};
+use crate::{Backend, Filter, Normalise, PatchTensor, PreprocessError, backend::require_rgb};
 
 /// Longest side over shortest that the processors accept.
 const MAX_ASPECT: u32 = 200;

@@ -7,9 +7,12 @@
 //! Pillow 13 `Resample.c`, 8 bits per channel; torch 2.15 `upsample_*2d_aa` for u8 on the CPU, which torchvision's
 //! `resize(antialias=True)` calls.
 
-use std::f64::consts::PI;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector instructions")]
+mod avx2;
+mod portable;
 
-use rayon::prelude::*;
+use std::f64::consts::PI;
 
 /// Pillow's fractional bits of a coefficient: 32 minus 8 bits of sample minus 2 of headroom.
 const PILLOW_BITS: u32 = 32 - 8 - 2;
@@ -172,46 +175,45 @@ fn exact_taps(source: usize, target: usize, filter: Filter) -> Vec<Taps<f64>> {
     (0..target).map(tap).collect()
 }
 
+/// Filters rows of `width` pixels.
 fn horizontal(src: &[u8], width: usize, axis: &Axis) -> Vec<u8> {
-    let target = axis.taps.len();
-    let mut out = vec![0; src.len() / width * target];
-    let rows = src.par_chunks_exact(width * CHANNELS);
-    out.par_chunks_exact_mut(target * CHANNELS)
-        .zip(rows)
-        .for_each(|(out, row)| {
-            for (pixel, Taps { first, weights }) in out.chunks_exact_mut(CHANNELS).zip(&axis.taps) {
-                let mut sums = [axis.half(); CHANNELS];
-                for (source, weight) in row[first * CHANNELS..].chunks_exact(CHANNELS).zip(weights) {
-                    for (sum, &sample) in sums.iter_mut().zip(source) {
-                        *sum += i32::from(sample) * weight;
-                    }
-                }
-                for (out, sum) in pixel.iter_mut().zip(sums) {
-                    *out = axis.byte(sum);
-                }
-            }
-        });
-    out
+    #[cfg(target_arch = "x86_64")]
+    if avx2::suits(axis) {
+        return avx2::horizontal(src, width, axis);
+    }
+    portable::horizontal(src, width, axis)
 }
 
+/// Filters columns of rows of `width` pixels.
 fn vertical(src: &[u8], width: usize, axis: &Axis) -> Vec<u8> {
     let stride = width * CHANNELS;
-    let mut out = vec![0; axis.taps.len() * stride];
-    out.par_chunks_exact_mut(stride).zip(&axis.taps).for_each_init(
-        || vec![0; stride],
-        |sums, (out, Taps { first, weights })| {
-            sums.fill(axis.half());
-            for (row, weight) in src[first * stride..].chunks_exact(stride).zip(weights) {
-                for (sum, &sample) in sums.iter_mut().zip(row) {
-                    *sum += i32::from(sample) * weight;
-                }
-            }
-            for (out, &sum) in out.iter_mut().zip(sums.iter()) {
-                *out = axis.byte(sum);
-            }
-        },
-    );
-    out
+    #[cfg(target_arch = "x86_64")]
+    if avx2::suits(axis) {
+        return avx2::vertical(src, stride, axis);
+    }
+    portable::vertical(src, stride, axis)
+}
+
+/// One row of the vertical pass, from `column` on. `rows` begins with the row of the first tap.
+fn vertical_columns(
+    rows: &[u8],
+    stride: usize,
+    column: usize,
+    axis: &Axis,
+    taps: &Taps<i32>,
+    out: &mut [u8],
+    sums: &mut Vec<i32>,
+) {
+    sums.clear();
+    sums.resize(stride - column, axis.half());
+    for (row, weight) in rows.chunks_exact(stride).zip(&taps.weights) {
+        for (sum, &sample) in sums.iter_mut().zip(&row[column..]) {
+            *sum += i32::from(sample) * weight;
+        }
+    }
+    for (out, &sum) in out[column..].iter_mut().zip(sums.iter()) {
+        *out = axis.byte(sum);
+    }
 }
 
 /// Resamples packed RGB from `from` (width, height) to `to`, byte for byte as Pillow's `Image.resize` does.
@@ -246,4 +248,43 @@ fn resize(src: &[u8], from: (u32, u32), to: (u32, u32), filter: Filter, arithmet
         to_width,
         &axis(height, to_height),
     )
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn filters() -> impl Strategy<Value = Filter> {
+        use Filter::{Bicubic, Bilinear, Box, Hamming, Lanczos};
+        prop::sample::select(vec![Box, Bilinear, Hamming, Bicubic, Lanczos])
+    }
+
+    proptest! {
+        #[test]
+        fn vectors_give_the_same_bytes(
+            (width, height) in (1_usize..90, 1_usize..40),
+            target in 1_usize..70,
+            (filter, torch, seed) in (filters(), any::<bool>(), any::<u32>()),
+        ) {
+            let arithmetic = if torch { Arithmetic::Torch } else { Arithmetic::Pillow };
+            let mut state = seed;
+            let src: Vec<u8> = (0..width * height * CHANNELS)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    // Extremes are likely, so that sums saturate.
+                    match state >> 30 { 0 => 0, 1 => 255, _ => (state >> 22 & 255) as u8 }
+                })
+                .collect();
+            let across = Axis::new(width, target, filter, arithmetic);
+            let down = Axis::new(height, target, filter, arithmetic);
+            if !avx2::suits(&across) || !avx2::suits(&down) {
+                return Ok(());
+            }
+            prop_assert_eq!(avx2::horizontal(&src, width, &across), portable::horizontal(&src, width, &across));
+            let stride = width * CHANNELS;
+            prop_assert_eq!(avx2::vertical(&src, stride, &down), portable::vertical(&src, stride, &down));
+        }
+    }
 }

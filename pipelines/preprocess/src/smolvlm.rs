@@ -2,9 +2,7 @@
 
 use reelsight_media::RgbFrame;
 
-use crate::{
-    Backend, Filter, Normalise, PixelTensor, PreprocessError, backend::require_rgb,
-};
+use crate::{Backend, Filter, Normalise, PixelTensor, PreprocessError, backend::require_rgb};
 
 /// Largest longest edge that the processor ever resizes to.
 const MAX_IMAGE_SIZE: u32 = 4096;
@@ -63,7 +61,8 @@ impl SmolVlmPreprocess {
         require_rgb(frame)?;
         let resized = longest_edge_size(frame.width, frame.height, self.longest_edge);
         let square = (self.max_image_size, self.max_image_size);
-        let pixels = Backend::Torchvision.resize(&frame.data, (frame.width, frame.height), resized, self.filter);
+        let pixels =
+            Backend::Torchvision.resize(&frame.data, (frame.width, frame.height), resized, self.filter);
         let pixels = Backend::Torchvision.resize(&pixels, resized, square, self.filter);
         let normalise = Normalise {
             rescale_factor: self.rescale_factor,

@@ -106,7 +106,9 @@ pub(crate) fn crop(pixels: &[u8], width: u32, at: (u32, u32), size: (u32, u32)) 
     let stride = width as usize * 3;
     let (left, bytes) = (at.0 as usize * 3, size.0 as usize * 3);
     let rows = (at.1..at.1 + size.1).map(|row| row as usize * stride + left);
-    rows.flat_map(|start| &pixels[start..start + bytes]).copied().collect()
+    rows.flat_map(|start| &pixels[start..start + bytes])
+        .copied()
+        .collect()
 }
 
 /// Packed RGB of `size` with `pixels` at `at` on a ground of one colour.
