@@ -5,11 +5,16 @@ use ffmpeg_next as ff;
 
 use crate::{demux::Demuxer, error::DecodeError, limits::DecodeLimits};
 
+/// Said by a decoder that gets no memory; of all its errors the one that is not the packet's fault.
+const NO_MEMORY: ff::Error = ff::Error::Other { errno: libc::ENOMEM };
+
 /// A decoder context of its own.
 pub(crate) struct Decoder {
     video: ff::decoder::Video,
     /// Pictures are given out although the decoder, which saw no IDR picture, cannot know that they are right.
     unrecovered: bool,
+    /// For the error when memory runs out.
+    max_memory_bytes: u64,
 }
 
 impl Decoder {
@@ -24,6 +29,13 @@ impl Decoder {
         let id = parameters.id();
         let unsupported = || DecodeError::CodecUnsupported {
             codec: id.name().to_owned(),
+        };
+        let max_memory_bytes = limits.max_memory_bytes;
+        let unopened = |error| match error {
+            NO_MEMORY => DecodeError::TooMuchMemory {
+                limit: max_memory_bytes,
+            },
+            _ => unsupported(),
         };
         let codec = ff::decoder::find(id).ok_or_else(unsupported)?;
         let mut context =
@@ -43,8 +55,9 @@ impl Decoder {
             .open_as(codec)
             .and_then(ff::codec::decoder::Opened::video);
         Ok(Self {
-            video: video.map_err(|_unopened| unsupported())?,
+            video: video.map_err(unopened)?,
             unrecovered: false,
+            max_memory_bytes,
         })
     }
 
@@ -67,10 +80,20 @@ impl Decoder {
     }
 
     /// Gives the decoder packet number `ordinal`. `false` when it found the packet damaged.
-    pub(crate) fn send(&mut self, packet: &mut Packet, ordinal: u32) -> bool {
+    pub(crate) fn send(&mut self, packet: &mut Packet, ordinal: u32) -> Result<bool, DecodeError> {
         packet.set_pts(Some(i64::from(ordinal)));
         packet.set_dts(None);
-        self.video.send_packet(packet).is_ok()
+        match self.video.send_packet(packet) {
+            Ok(()) => Ok(true),
+            Err(NO_MEMORY) => Err(self.out_of_memory()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn out_of_memory(&self) -> DecodeError {
+        DecodeError::TooMuchMemory {
+            limit: self.max_memory_bytes,
+        }
     }
 
     /// Says that no more packets come before the next [`Decoder::flush`].
@@ -80,14 +103,15 @@ impl Decoder {
     }
 
     /// The next picture that is ready, and the number of its packet.
-    pub(crate) fn receive(&mut self, picture: &mut frame::Video) -> Received {
+    pub(crate) fn receive(&mut self, picture: &mut frame::Video) -> Result<Received, DecodeError> {
         match self.video.receive_frame(picture) {
             Ok(()) => {
                 let ordinal = picture.pts().and_then(|tag| u32::try_from(tag).ok());
-                ordinal.map_or(Received::Damaged, Received::Picture)
+                Ok(ordinal.map_or(Received::Damaged, Received::Picture))
             }
-            Err(ff::Error::Other { errno: libc::EAGAIN } | ff::Error::Eof) => Received::Nothing,
-            Err(_) => Received::Damaged,
+            Err(ff::Error::Other { errno: libc::EAGAIN } | ff::Error::Eof) => Ok(Received::Nothing),
+            Err(NO_MEMORY) => Err(self.out_of_memory()),
+            Err(_) => Ok(Received::Damaged),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What can go wrong, by what the caller should do about it.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use reelsight_media::{FrameError, FrameErrorKind};
 
@@ -101,6 +101,24 @@ pub enum DecodeError {
         /// Height asked for.
         height: u32,
     },
+    /// Decoding takes more memory than allowed.
+    #[error("decoding it takes more than {limit} bytes of memory: scale it down or re-encode it")]
+    TooMuchMemory {
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The process that decoded it died.
+    #[error("the decoder crashed ({detail}): try again, and another export of the video if it stays")]
+    Crashed {
+        /// How the process ended.
+        detail: String,
+    },
+    /// The decoder worked, or stood still, for longer than allowed.
+    #[error("the decoder took longer than {limit:?}: cut the video into parts, or ask for fewer frames")]
+    TimedOut {
+        /// Time allowed.
+        limit: Duration,
+    },
     /// The cancel flag was raised.
     #[error("decoding was cancelled")]
     Cancelled,
@@ -131,6 +149,9 @@ impl DecodeError {
             Self::Corrupt { .. } => "MEDIA_CORRUPT",
             Self::InvalidFrames { .. } => "INVALID_FRAMES",
             Self::InvalidSize { .. } => "INVALID_SIZE",
+            Self::TooMuchMemory { .. } => "DECODER_MEMORY",
+            Self::Crashed { .. } => "DECODER_CRASHED",
+            Self::TimedOut { .. } => "DECODER_TIMEOUT",
             Self::Cancelled => "CANCELLED",
             Self::Internal { .. } => "DECODER_FAILED",
         }
@@ -141,9 +162,11 @@ impl From<DecodeError> for FrameError {
     fn from(error: DecodeError) -> Self {
         let kind = match error {
             DecodeError::Cancelled => FrameErrorKind::Cancelled,
-            DecodeError::Unreadable { .. } | DecodeError::NotFound | DecodeError::Internal { .. } => {
-                FrameErrorKind::Io
-            }
+            DecodeError::Unreadable { .. }
+            | DecodeError::NotFound
+            | DecodeError::Internal { .. }
+            | DecodeError::Crashed { .. }
+            | DecodeError::TimedOut { .. } => FrameErrorKind::Io,
             _ => FrameErrorKind::Media,
         };
         Self {

@@ -237,9 +237,9 @@ pub(crate) fn shown_order(
     let mut decoder = Decoder::open(&demuxer, 1, limits)?;
     let (mut order, mut ordinal, mut picture) = (Vec::new(), 0, frame::Video::empty());
     let mut drain = |decoder: &mut Decoder| loop {
-        match decoder.receive(&mut picture) {
+        match decoder.receive(&mut picture)? {
             Received::Picture(packet) => order.push(packet),
-            Received::Nothing => break,
+            Received::Nothing => return Ok::<_, DecodeError>(()),
             Received::Damaged => {}
         }
     };
@@ -248,14 +248,14 @@ pub(crate) fn shown_order(
         match demuxer.read(&mut packet)? {
             Read::End => break,
             Read::Packet if packet.stream() == demuxer.stream_index() => {
-                decoder.send(&mut packet, ordinal);
-                drain(&mut decoder);
+                decoder.send(&mut packet, ordinal)?;
+                drain(&mut decoder)?;
                 ordinal += 1;
             }
             Read::Packet | Read::Damaged => {}
         }
     }
     decoder.finish();
-    drain(&mut decoder);
+    drain(&mut decoder)?;
     Ok(order)
 }

@@ -57,11 +57,19 @@ impl FrameReader {
     pub fn stats(&self) -> DecodeStats {
         self.0.stats()
     }
+
+    /// [`FrameSource::next_frame`] with the whole error.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when no further frame can be decoded.
+    pub fn try_next(&mut self) -> Result<Option<RgbFrame>, DecodeError> {
+        self.0.next()
+    }
 }
 
 impl FrameSource for FrameReader {
     fn next_frame(&mut self) -> Result<Option<RgbFrame>, FrameError> {
-        self.0.next().map_err(FrameError::from)
+        self.try_next().map_err(FrameError::from)
     }
 }
 

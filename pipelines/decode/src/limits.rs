@@ -1,5 +1,7 @@
 //! What an untrusted source may cost.
 
+use std::time::Duration;
+
 /// Bounds that are checked before and while a source is read. `Default` suits files that people upload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecodeLimits {
@@ -17,6 +19,12 @@ pub struct DecodeLimits {
     pub max_tracks: usize,
     /// Video frames that the index may hold. Default 6 million (24 hours at 69 fps).
     pub max_frames: usize,
+    /// Memory of a decode worker beyond what it starts with; the frames that wait for the consumer are not in it.
+    /// Default 4 GiB. Enforced by `reelsight-worker`.
+    pub max_memory_bytes: u64,
+    /// Time that a consumer may wait for one index, or for all frames of one request. Default 1 hour. Enforced by
+    /// `reelsight-worker`.
+    pub max_wall: Duration,
 }
 
 impl Default for DecodeLimits {
@@ -29,6 +37,8 @@ impl Default for DecodeLimits {
             max_pixels: 64_000_000,
             max_tracks: 64,
             max_frames: 6_000_000,
+            max_memory_bytes: 4 << 30,
+            max_wall: Duration::from_hours(1),
         }
     }
 }

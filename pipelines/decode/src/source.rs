@@ -47,9 +47,9 @@ impl Source {
         limits: &DecodeLimits,
         cancel: &CancelFlag,
     ) -> Result<Self, DecodeError> {
-        let bytes = match input {
-            Input::Path(path) => Arc::new(checked(open_file(path)?)?),
-            Input::File(file) => Arc::new(checked(file.try_clone().map_err(error_from_io)?)?),
+        let bytes: Arc<dyn ByteSource> = match input {
+            Input::Path(path) => Arc::new(open_file(path)?),
+            Input::File(file) => Arc::new(duplicate(file)?),
             Input::Bytes(bytes) => Arc::clone(bytes),
         };
         let len = bytes.len().map_err(error_from_io)?;
@@ -81,13 +81,18 @@ impl Source {
     }
 }
 
-/// Without `O_NONBLOCK`, opening a named pipe waits for a writer.
-fn open_file(path: &Path) -> Result<File, DecodeError> {
-    OpenOptions::new()
+/// Opens a regular file. Without `O_NONBLOCK`, opening a named pipe would wait for a writer.
+pub(crate) fn open_file(path: &Path) -> Result<File, DecodeError> {
+    let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(error_from_io)
+        .open(path);
+    checked(opened.map_err(error_from_io)?)
+}
+
+/// Another handle to a regular file.
+pub(crate) fn duplicate(file: &File) -> Result<File, DecodeError> {
+    checked(file.try_clone().map_err(error_from_io)?)
 }
 
 fn checked(file: File) -> Result<File, DecodeError> {
@@ -134,6 +139,13 @@ impl Seek for Source {
         };
         self.at = target.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         Ok(self.at)
+    }
+}
+
+impl From<io::Error> for DecodeError {
+    /// What a failure to read a source means for the caller.
+    fn from(error: io::Error) -> Self {
+        error_from_io(error)
     }
 }
 

@@ -61,10 +61,21 @@ impl ToRgb {
             };
             let (width, height) = on_the_way.unwrap_or(stored);
             let rgb = frame::Video::new(Pixel::RGB24, width, height);
+            if is_without_pixels(&rgb) {
+                let detail = format!("no memory for a picture of {width}x{height}");
+                return Err(DecodeError::Internal { detail });
+            }
             Ready { setup, scaler, rgb }
         };
         Ok(self.ready.insert(ready))
     }
+}
+
+/// Whether there was no memory for the picture; the safe layer does not look.
+#[expect(unsafe_code, reason = "the safe layer takes every picture to have pixels")]
+fn is_without_pixels(picture: &frame::Video) -> bool {
+    // SAFETY: the frame is allocated; the call reads its first pointer.
+    unsafe { picture.is_empty() }
 }
 
 impl Convert for ToRgb {

@@ -108,7 +108,7 @@ impl<'a, C: Convert> Attempt<'a, C> {
             tools.stats.packets_decoded += 1;
             let begun = thread_cpu();
             let damaged = packet.is_corrupt();
-            let accepted = tools.decoder.send(&mut packet, ordinal);
+            let accepted = tools.decoder.send(&mut packet, ordinal)?;
             self.judge(ordinal, damaged || !accepted);
             let outcome = self.drain(tools, sender);
             tools.stats.decode += thread_cpu().saturating_sub(begun);
@@ -151,7 +151,7 @@ impl<'a, C: Convert> Attempt<'a, C> {
     fn drain(&mut self, tools: &mut Tools<C>, sender: &ByteSender<Message<C::Out>>) -> Result<Outcome, Stop> {
         let mut picture = frame::Video::empty();
         loop {
-            match tools.decoder.receive(&mut picture) {
+            match tools.decoder.receive(&mut picture)? {
                 Received::Nothing => return Ok(Outcome::Complete),
                 Received::Damaged => {}
                 Received::Picture(ordinal) => {
