@@ -9,7 +9,7 @@ use std::{
 use reelsight_media::{CancelFlag, FrameError, FrameSource, MediaTime};
 use tokio::sync::mpsc;
 
-use crate::{EngineError, session::SessionKv};
+use crate::{EngineError, GenerationOptions, TokenLogprob, session::SessionKv};
 
 /// How the engine is set up; all bounds of its queues are here.
 #[derive(Debug, Clone)]
@@ -66,6 +66,8 @@ pub struct SamplingRequest {
     pub max_visual_tokens: usize,
     /// Part of the video, in seconds from its start; the end is exclusive.
     pub range_secs: Option<(f64, f64)>,
+    /// Width and height of the frames; models that take pictures of any size cannot plan without it.
+    pub picture: Option<(u32, u32)>,
 }
 
 /// Why fewer frames are used than were asked for. The names are part of the contract.
@@ -106,37 +108,12 @@ pub struct VideoPlan {
     pub source_fps: f64,
     /// Frames per second that were really planned.
     pub effective_fps: f64,
+    /// Width and height of the frames, as far as the request said.
+    pub picture: Option<(u32, u32)>,
     /// Visual tokens of all frames.
     pub visual_tokens: usize,
     /// Set when the request could not be honoured.
     pub reduced: Option<ReducedReason>,
-}
-
-/// Decoding parameters of an answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GenerationOptions {
-    /// Longest answer in tokens; 0 means the model's default.
-    pub max_tokens: usize,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Nucleus; 1 keeps everything.
-    pub top_p: f32,
-    /// Makes sampling repeatable.
-    pub seed: Option<u64>,
-    /// The answer ends before any of these.
-    pub stop: Vec<String>,
-}
-
-impl Default for GenerationOptions {
-    fn default() -> Self {
-        Self {
-            max_tokens: 0,
-            temperature: 0.0,
-            top_p: 1.0,
-            seed: None,
-            stop: Vec::new(),
-        }
-    }
 }
 
 /// Opens the frames of an ask. It is called on the thread that will read them, and must give up when the flag is raised.
@@ -275,6 +252,8 @@ pub struct AskOutcome {
     pub completion_tokens: usize,
     /// Ids of the answer's tokens, end-of-turn included when it was produced.
     pub token_ids: Vec<u32>,
+    /// One for each of `token_ids`; empty when not asked for.
+    pub logprobs: Vec<TokenLogprob>,
     /// Frames that were really shown to the model.
     pub frames_used: usize,
     /// Frames that came out damaged or not at all.

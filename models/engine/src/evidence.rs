@@ -5,7 +5,7 @@
 //! attention mask. A frame that alone makes the answer likely is evidence for it (sufficiency); when none does alone,
 //! frames without which it gets less likely are (necessity).
 
-use reelsight_families::Prompt;
+use reelsight_families::{FrameSlot, Prompt};
 
 use crate::{
     EngineError, EvidenceSpan, VideoPlan,
@@ -13,7 +13,7 @@ use crate::{
     graphs::{Logits, Step},
     kv::KvCache,
     model::Model,
-    sampler::log_probability,
+    sampling::log_probability,
 };
 
 /// Groups of neighbouring frames that are told apart: at most `2 * MAX_GROUPS + 2` passes are made.
@@ -122,13 +122,11 @@ pub(crate) fn ground(
         return Ok(None);
     };
     let scores = grounding.run(hidden, &model.decoder.named(cache), cache.len, control)?;
-    Ok(Some(
-        prompt
-            .frames
-            .iter()
-            .map(|slot| sigmoid(log_sum_exp(&scores[slot.visual.clone()])))
-            .collect(),
-    ))
+    let chance = |slot: &FrameSlot| {
+        let chance = sigmoid(log_sum_exp(&scores[slot.visual.clone()]));
+        slot.pictures.clone().map(move |_| chance)
+    };
+    Ok(Some(prompt.frames.iter().flat_map(chance).collect()))
 }
 
 fn log_sum_exp(scores: &[f32]) -> f64 {
@@ -158,7 +156,10 @@ pub(crate) fn cite(
     if let Some(chances) = grounded {
         return Ok(spans(scene.frames, chances, GROUNDED.min(highest(chances))));
     }
-    let size = frames.div_ceil(MAX_GROUPS);
+    // Frames of one slot can only be shown or hidden together.
+    let size = frames
+        .div_ceil(MAX_GROUPS)
+        .next_multiple_of(scene.model.family.frames_per_slot());
     let groups = frames.div_ceil(size);
     let probe = Probe::new(scene, control)?;
     let mut likelihood = |shown: &[bool]| probe.likelihood(|frame| shown[frame / size], control);
@@ -208,8 +209,9 @@ impl<'a> Probe<'a> {
             ..
         } = self.scene;
         let mut mask = vec![true; self.video.len];
-        for (frame, slot) in prompt.frames.iter().enumerate() {
-            mask[slot.block.clone()].fill(shown(frame));
+        // A slot without pictures is a marker of the whole video.
+        for slot in prompt.frames.iter().filter(|slot| !slot.pictures.is_empty()) {
+            mask[slot.block.clone()].fill(shown(slot.pictures.start));
         }
         let step = Step {
             embeds: self.embeds.clone(),
@@ -333,6 +335,7 @@ mod tests {
             duration_secs: 2.1,
             source_fps: 10.0,
             effective_fps: 1.0,
+            picture: None,
             visual_tokens: 27,
             reduced: None,
         };

@@ -89,10 +89,11 @@ pub(crate) fn run(context: &JobContext<'_>, job: AskJob, queue: Duration) -> Res
         finish: generated.finish,
         evidence,
         prompt_tokens: ready.prompt.ids.len(),
-        visual_tokens: ready.prompt.frames.len() * model.info.tokens_per_frame,
+        visual_tokens: ready.prompt.visual_tokens(),
         cached_tokens: ready.cached_tokens,
         completion_tokens: generated.token_ids.len(),
         token_ids: generated.token_ids,
+        logprobs: generated.logprobs,
         frames_used: ready.frames.len(),
         frames_damaged: ready.damaged,
         times,
@@ -215,6 +216,7 @@ fn nothing() -> Generated {
     Generated {
         answer: String::new(),
         token_ids: Vec::new(),
+        logprobs: Vec::new(),
         finish: Finish::Stop,
         first_token: Instant::now(),
     }

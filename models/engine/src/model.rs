@@ -30,7 +30,8 @@ pub(crate) struct Model {
     pub(crate) family: Box<dyn Family>,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) embed: Embedder,
-    pub(crate) vision: VisionEncoder,
+    /// `None` for a text model.
+    pub(crate) vision: Option<VisionEncoder>,
     pub(crate) decoder: Decoder,
     /// The model's own word on what its answers rest on.
     pub(crate) grounding: Option<Grounding>,
@@ -52,7 +53,13 @@ impl Model {
         let digest = folder.digest().map_err(|error| EngineError::model(&error))?;
         let (tokens, hidden) = (family.tokens_per_frame(), family.hidden_size());
         let embed = Embedder::new(session(folder, Role::EmbedTokens, config)?)?;
-        let vision = VisionEncoder::new(session(folder, Role::VisionEncoder, config)?, tokens, hidden)?;
+        let vision = if family.sees() {
+            let graph = session(folder, Role::VisionEncoder, config)?;
+            let (rows, extra) = (family.rows_per_picture(), family.extra_output());
+            Some(VisionEncoder::new(graph, rows, hidden, extra)?)
+        } else {
+            None
+        };
         let decoder = Decoder::new(session(folder, Role::Decoder, config)?, hidden)?;
         let grounding = match folder.grounding_path() {
             Some(path) => Some(Grounding::new(
@@ -152,6 +159,10 @@ pub(crate) fn prompt_error(error: &FamilyError) -> EngineError {
     match error {
         FamilyError::ControlToken { .. } => EngineError::InvalidInput {
             field: "question",
+            message: error.to_string(),
+        },
+        FamilyError::Refused { .. } | FamilyError::Frame(_) => EngineError::InvalidInput {
+            field: "source",
             message: error.to_string(),
         },
         other => EngineError::Internal {

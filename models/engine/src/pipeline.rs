@@ -9,14 +9,15 @@
 use std::{thread, time::Duration};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use reelsight_families::VideoShown;
 use reelsight_media::{ByteReceiver, ByteSender, CancelFlag, FrameError, RgbFrame, byte_channel};
-use reelsight_preprocess::PixelTensor;
+use reelsight_preprocess::VisionInput;
 
 use crate::{
     EngineError, OpenFrames,
     control::{Control, StageClocks},
     graphs::Features,
-    model::Model,
+    model::{Model, prompt_error},
 };
 
 /// Decoded frames that may wait for preprocessing.
@@ -26,30 +27,36 @@ const FEATURE_BATCHES: usize = 4;
 /// How often the job's thread looks whether it should stop while it waits for embeddings.
 const POLL: Duration = Duration::from_millis(5);
 
-/// A frame that went through the vision encoder.
+/// What the vision encoder saw at once: one frame, or as many as the family puts into one slot of the prompt.
 #[derive(Debug)]
 pub(crate) struct Encoded {
+    pub(crate) frames: Vec<SeenFrame>,
+    pub(crate) features: Features,
+}
+
+/// A frame that went through the vision encoder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SeenFrame {
     /// Index in the video.
     pub(crate) index: u64,
     pub(crate) damaged: bool,
-    pub(crate) features: Features,
 }
 
 /// What the stages share.
 #[derive(Clone, Copy)]
 pub(crate) struct Stages<'a> {
     pub(crate) model: &'a Model,
+    pub(crate) video: &'a VideoShown,
     pub(crate) control: &'a Control,
     pub(crate) clocks: &'a StageClocks,
     /// Frames per run of the vision graph. Batches are filled up before they run, so results do not depend on timing.
     pub(crate) batch: usize,
 }
 
-/// Pixels of a frame; the picture itself is given back.
+/// Pixels of the frames of a slot; the pictures themselves are given back.
 struct Picture {
-    index: u64,
-    damaged: bool,
-    pixels: PixelTensor,
+    frames: Vec<SeenFrame>,
+    pixels: VisionInput,
 }
 
 type Prepared = Result<Picture, EngineError>;
@@ -106,9 +113,9 @@ pub(crate) fn serial(
     }
     drop(source);
     let mut prepared = Vec::new();
-    for frame in frames {
+    for group in frames.chunks(stages.model.family.frames_per_slot()) {
         control.check()?;
-        prepared.push(pixels_of(stages, &frame)?);
+        prepared.push(pixels_of(stages, group)?);
     }
     let mut encoded = Vec::new();
     while !prepared.is_empty() {
@@ -144,10 +151,16 @@ fn read_frames(
 }
 
 fn prepare(stages: Stages<'_>, frames: &ByteReceiver<Result<RgbFrame, FrameError>>, out: &Sender<Prepared>) {
-    while let Some(frame) = frames.recv() {
-        let prepared = frame
-            .map_err(EngineError::from)
-            .and_then(|frame| pixels_of(stages, &frame));
+    let size = stages.model.family.frames_per_slot();
+    let next = || {
+        let group: Result<Vec<_>, _> = std::iter::from_fn(|| frames.recv()).take(size).collect();
+        match group {
+            Ok(group) if group.is_empty() => None,
+            Ok(group) => Some(pixels_of(stages, &group)),
+            Err(error) => Some(Err(EngineError::from(error))),
+        }
+    };
+    while let Some(prepared) = next() {
         let last = prepared.is_err();
         if out.send(prepared).is_err() || last {
             return;
@@ -185,40 +198,46 @@ fn consume(
     }
 }
 
-fn pixels_of(stages: Stages<'_>, frame: &RgbFrame) -> Prepared {
+fn pixels_of(stages: Stages<'_>, frames: &[RgbFrame]) -> Prepared {
+    let family = &stages.model.family;
     let pixels = stages
         .clocks
         .preprocess
-        .time(|| stages.model.family.pixels(frame));
-    let pixels = pixels.map_err(|error| EngineError::internal(&error))?;
-    Ok(Picture {
+        .time(|| family.video_pixels(frames, stages.video));
+    let seen = |frame: &RgbFrame| SeenFrame {
         index: frame.index,
         damaged: frame.damaged,
-        pixels,
+    };
+    Ok(Picture {
+        frames: frames.iter().map(seen).collect(),
+        pixels: pixels.map_err(|error| prompt_error(&error))?,
     })
 }
 
 fn encode_batch(stages: Stages<'_>, batch: Vec<Picture>) -> Batch {
+    let Some(vision) = &stages.model.vision else {
+        return Err(EngineError::InvalidInput {
+            field: "source",
+            message: "this is a text model: it cannot see a video".into(),
+        });
+    };
     let (frames, pixels): (Vec<_>, Vec<_>) = batch
         .into_iter()
-        .map(
-            |Picture {
-                 index,
-                 damaged,
-                 pixels,
-             }| ((index, damaged), pixels),
-        )
+        .map(|Picture { frames, pixels }| (frames, pixels))
         .unzip();
-    let features = stages
+    let rows = stages
         .clocks
         .encode
-        .time(|| stages.model.vision.run(&pixels, stages.control))?;
-    let encoded = frames.into_iter().zip(features);
-    Ok(encoded
-        .map(|((index, damaged), features)| Encoded {
-            index,
-            damaged,
-            features,
+        .time(|| vision.run(&pixels, stages.control))?;
+    let family = &stages.model.family;
+    let assembled = frames.into_iter().zip(rows).map(|(frames, rows)| {
+        let features = family
+            .assemble(&[&*rows], None, vision.extra())
+            .map_err(|error| prompt_error(&error))?;
+        Ok(Encoded {
+            frames,
+            features: features.into(),
         })
-        .collect())
+    });
+    assembled.collect()
 }

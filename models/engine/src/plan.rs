@@ -1,6 +1,6 @@
 //! Which frames an ask looks at: the family's rule, reduced to what fits, and never in silence.
 
-use reelsight_families::{Turn, VideoShown};
+use reelsight_families::{Prompt, Turn, VideoShown};
 use reelsight_media::Timeline;
 use reelsight_sampling::{SamplingError, sample};
 
@@ -97,7 +97,7 @@ fn plan_frames(
         .map_or((first, end), |(start, stop)| (start.max(first), stop.min(end)));
     let duration_secs = (end - start).max(0.0);
     let frames = indices.len();
-    let video = VideoPlan {
+    let mut video = VideoPlan {
         times: indices.iter().filter_map(|&index| timeline.time(index)).collect(),
         ends_secs: indices
             .iter()
@@ -111,9 +111,11 @@ fn plan_frames(
         } else {
             0.0
         },
-        visual_tokens: frames * model.info.tokens_per_frame,
+        picture: request.picture,
+        visual_tokens: 0,
         reduced: None,
     };
+    video.visual_tokens = video_prompt(model, &video)?.visual_tokens();
     let shown = timeline
         .index_at_secs(end)
         .saturating_sub(timeline.index_at_secs(start))
@@ -181,11 +183,19 @@ fn prompt_tokens(model: &Model, plan: &VideoPlan, question: &str) -> Result<usiz
         .len())
 }
 
+fn video_prompt(model: &Model, plan: &VideoPlan) -> Result<Prompt, EngineError> {
+    model
+        .family
+        .prompt(&shown(plan), &[])
+        .map_err(|error| prompt_error(&error))
+}
+
 /// The planned video as a prompt tells of it.
 pub(crate) fn shown(plan: &VideoPlan) -> VideoShown {
     VideoShown {
         stamps_secs: plan.times.iter().map(|time| time.secs()).collect(),
         duration_secs: plan.duration_secs,
+        size: plan.picture,
     }
 }
 

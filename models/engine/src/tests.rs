@@ -50,18 +50,22 @@ fn model() -> &'static Model {
 
 /// A question about six frames, with their embeddings.
 fn scene(model: &Model) -> (Prompt, BTreeMap<usize, Features>) {
-    let pixels: Vec<_> = (0..FRAMES)
-        .map(|index| model.family.pixels(&made::frame(SEED, index * 25)).unwrap())
-        .collect();
-    let features = model.vision.run(&pixels, &control()).unwrap();
     let video = VideoShown {
         stamps_secs: (0..6).map(f64::from).collect(),
         duration_secs: 6.0,
+        size: None,
     };
     let turn = Turn {
         question: "What color is the square?".into(),
         answer: None,
     };
+    let pixels = (0..FRAMES).map(|index| {
+        let frame = made::frame(SEED, index * 25);
+        model.family.video_pixels(&[frame], &video).unwrap()
+    });
+    let pixels: Vec<_> = pixels.collect();
+    let vision = model.vision.as_ref().unwrap();
+    let features = vision.run(&pixels, &control()).unwrap();
     let prompt = model.family.prompt(&video, &[turn]).unwrap();
     (prompt, features.into_iter().enumerate().collect())
 }

@@ -10,9 +10,9 @@ use crate::{
     control::{Control, StageClocks},
     events::Events,
     evidence::ShownFrame,
-    graphs::{Features, Logits},
+    graphs::{Features, Logits, VisionEncoder},
     model::{Model, prompt_error},
-    pipeline::{Encoded, Stages, overlapped, serial},
+    pipeline::{Encoded, SeenFrame, Stages, overlapped, serial},
     plan::shown,
     sequence::Sequence,
 };
@@ -69,13 +69,14 @@ pub(crate) fn watch<'m>(
         plan,
         sequence: Sequence::new(model, control)?,
         prompt,
-        video,
+        video: video.clone(),
         features: BTreeMap::new(),
         seen: Vec::new(),
         damaged: 0,
     };
     let stages = Stages {
         model,
+        video: &video,
         control,
         clocks,
         batch: config.vision_batch.max(1),
@@ -106,12 +107,19 @@ struct Progress<'c, 'm> {
 
 impl<'m> Progress<'_, 'm> {
     fn take(&mut self, batch: Vec<Encoded>) -> Result<(), EngineError> {
-        for Encoded {
-            index,
-            damaged,
-            features,
-        } in batch
-        {
+        for Encoded { frames, features } in batch {
+            self.features.insert(self.features.len(), features);
+            self.see(&frames)?;
+        }
+        let frames = EngineEvent::Frames {
+            done: self.seen.len(),
+            total: self.plan.frames.len(),
+        };
+        self.context.events.send(frames, self.context.control)
+    }
+
+    fn see(&mut self, frames: &[SeenFrame]) -> Result<(), EngineError> {
+        for &SeenFrame { index, damaged } in frames {
             // A frame that nobody planned would shift all time stamps.
             let Ok(place) = self.plan.frames.binary_search(&index) else {
                 return Err(EngineError::Internal {
@@ -123,15 +131,10 @@ impl<'m> Progress<'_, 'm> {
                     message: format!("frame {index} came out of order"),
                 });
             }
-            self.features.insert(self.seen.len(), features);
             self.seen.push(place);
             self.damaged += usize::from(damaged);
         }
-        let frames = EngineEvent::Frames {
-            done: self.seen.len(),
-            total: self.plan.frames.len(),
-        };
-        self.context.events.send(frames, self.context.control)
+        Ok(())
     }
 
     /// Whether every frame that came has the place for which the prompt was made.
@@ -140,7 +143,7 @@ impl<'m> Progress<'_, 'm> {
     }
 
     fn prefill_what_is_there(&mut self) -> Result<(), EngineError> {
-        match self.seen.len().checked_sub(1).filter(|_| self.as_planned()) {
+        match self.features.len().checked_sub(1).filter(|_| self.as_planned()) {
             Some(last) => self.prefill(self.prompt.frames[last].block.end).map(drop),
             None => Ok(()),
         }
@@ -177,6 +180,7 @@ impl<'m> Progress<'_, 'm> {
         if self.seen.len() < planned {
             self.rebuild(turns)?;
         }
+        self.mark()?;
         events.send(EngineEvent::Prefill, control)?;
         let logits = self.prefill(self.prompt.ids.len())?;
         let frames = self
@@ -192,6 +196,19 @@ impl<'m> Progress<'_, 'm> {
             frames,
             damaged: self.damaged + planned - self.seen.len(),
         })
+    }
+
+    /// Fills the slots that show no picture.
+    fn mark(&mut self) -> Result<(), EngineError> {
+        let model = self.context.model;
+        let slots = self.prompt.frames.iter().enumerate();
+        for (at, _) in slots.filter(|(_, slot)| slot.pictures.is_empty()) {
+            let extra = model.vision.as_ref().and_then(VisionEncoder::extra);
+            let marker = model.family.assemble(&[], None, extra);
+            let marker = marker.map_err(|error| prompt_error(&error))?;
+            self.features.insert(at, marker.into());
+        }
+        Ok(())
     }
 
     /// Tells the prompt anew with the frames that came: it names their number and their times.

@@ -62,6 +62,7 @@ fn prompts_pixels_and_greedy_tokens_equal_those_of_transformers() {
         let shown = VideoShown {
             stamps_secs,
             duration_secs: plan.duration_secs,
+            size: None,
         };
         let turn = Turn {
             question: question.into(),
@@ -77,7 +78,10 @@ fn prompts_pixels_and_greedy_tokens_equal_those_of_transformers() {
         let pixels = plan
             .frames
             .iter()
-            .flat_map(|&index| family.pixels(&frame(seed, index)).unwrap().data);
+            .flat_map(|&index| {
+                let frame = frame(seed, index);
+                family.video_pixels(&[frame], &shown).unwrap().data().to_vec()
+            });
         let pixels: Vec<u8> = pixels.flat_map(f32::to_le_bytes).collect();
         assert_eq!(pixels.len(), expected.len(), "pixels {at}");
         assert!(pixels == expected, "pixels {at}");

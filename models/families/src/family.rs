@@ -27,6 +27,11 @@ pub trait Family: fmt::Debug + Send + Sync {
     /// Visual tokens of one frame of a video; the most that it can take where that depends on the frame.
     fn tokens_per_frame(&self) -> usize;
 
+    /// Rows that the vision graph gives for each picture; `None` where that depends on its size.
+    fn rows_per_picture(&self) -> Option<usize> {
+        Some(self.tokens_per_frame())
+    }
+
     /// Frames of a video that go into the vision graph, and into a slot of the prompt, together.
     fn frames_per_slot(&self) -> usize {
         1

@@ -214,6 +214,10 @@ impl Family for QwenVl {
         most.div_ceil(self.frames_per_slot()).max(1)
     }
 
+    fn rows_per_picture(&self) -> Option<usize> {
+        None
+    }
+
     fn frames_per_slot(&self) -> usize {
         self.videos.temporal_patch.max(1) as usize
     }

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use reelsight_decode::PacketIndex;
 use reelsight_edge::{RequestContext, report};
-use reelsight_media::Timeline;
 use reelsight_proto::{
     status::ServiceError,
     time::{duration_from_std, now_millis},
@@ -40,14 +40,14 @@ pub struct Plan {
 
 /// Plans an ask without running it; what `ProbeSource` shows.
 pub trait Planner: Send + Sync {
-    /// The plan for a video with `timeline`.
+    /// The plan for an indexed video.
     ///
     /// # Errors
     /// What the ask itself would say.
     fn plan(
         &self,
         model: &str,
-        timeline: &Timeline,
+        index: &PacketIndex,
         sampling: &Sampling,
         range: Option<&TimeRange>,
     ) -> Result<Plan, Box<dyn ServiceError + Send + Sync>>;
@@ -133,7 +133,7 @@ impl Media {
         let sampling = request.sampling.unwrap_or_default();
         let plan = self
             .planner
-            .plan(&request.model, &index.timeline, &sampling, source.range.as_ref())
+            .plan(&request.model, &index, &sampling, source.range.as_ref())
             .map_err(CatalogError::Plan)?;
         let warning = |w: &reelsight_decode::MediaWarning| Warning {
             reason: w.reason.to_string(),

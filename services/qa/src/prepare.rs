@@ -100,6 +100,7 @@ impl Qa {
         let video = self.open(accepted, run).await?;
         let mut request = accepted.sampling_request;
         validate::clip_range(&mut request, video.index.timeline.duration_secs())?;
+        request.picture = Some((video.index.info.width, video.index.info.height));
         let engine = self.models().get(&accepted.config.model)?;
         let plan = engine.plan(
             &video.index.timeline,

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use reelsight_catalog::{Plan, Planner, Sources, Uploads};
+use reelsight_decode::PacketIndex;
 use reelsight_edge::KeyedLocks;
-use reelsight_media::Timeline;
 use reelsight_proto::{
     status::ServiceError,
     time::now_millis,
@@ -186,15 +186,16 @@ impl Planner for Qa {
     fn plan(
         &self,
         model: &str,
-        timeline: &Timeline,
+        index: &PacketIndex,
         sampling: &Sampling,
         range: Option<&TimeRange>,
     ) -> Result<Plan, Box<dyn ServiceError + Send + Sync>> {
         let plan = || {
             let engine = self.models().get(model)?;
             let mut request = validate::sampling(sampling, range)?;
-            validate::clip_range(&mut request, timeline.duration_secs())?;
-            let plan = engine.plan(timeline, &request, "", 0)?;
+            validate::clip_range(&mut request, index.timeline.duration_secs())?;
+            request.picture = Some((index.info.width, index.info.height));
+            let plan = engine.plan(&index.timeline, &request, "", 0)?;
             let bytes = plan.visual_tokens as u64 * engine.info().kv_bytes_per_token as u64;
             Ok::<_, QaError>(Plan {
                 report: report_from_plan(&plan),

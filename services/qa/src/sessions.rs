@@ -251,7 +251,11 @@ impl Qa {
         request: &SamplingRequest,
         count: &DecodedCount,
     ) -> Result<AskTarget, QaError> {
-        let plan = engine.plan(&index.timeline, request, "", 0)?;
+        let request = SamplingRequest {
+            picture: Some((index.info.width, index.info.height)),
+            ..*request
+        };
+        let plan = engine.plan(&index.timeline, &request, "", 0)?;
         let parts = &self.0.parts;
         job::video_target(
             resolved,

@@ -15,8 +15,6 @@ use crate::QaError;
 
 /// Longest question in bytes.
 pub(crate) const MAX_QUESTION: usize = 8 << 10;
-const MAX_STOPS: usize = 8;
-const MAX_STOP: usize = 64;
 const MAX_FPS: f64 = 1000.0;
 const SLOWEST_PROGRESS: Duration = Duration::from_secs(1);
 const FASTEST_PROGRESS: Duration = Duration::from_millis(50);
@@ -70,6 +68,7 @@ pub(crate) fn sampling(sampling: &Sampling, range: Option<&TimeRange>) -> Result
         max_frames: sampling.max_frames as usize,
         max_visual_tokens: sampling.max_visual_tokens as usize,
         range_secs: range.map(range_secs).transpose()?.flatten(),
+        picture: None,
     })
 }
 
@@ -106,29 +105,17 @@ pub(crate) fn clip_range(request: &mut SamplingRequest, duration: f64) -> Result
 }
 
 pub(crate) fn generation(config: &GenerationConfig) -> Result<GenerationOptions, QaError> {
-    let temperature = config.temperature.unwrap_or(0.0);
-    if !(0.0..=2.0).contains(&temperature) {
-        return Err(invalid(
-            "generation.temperature",
-            "temperature is between 0 and 2; 0 is greedy",
-        ));
-    }
-    let top_p = config.top_p.unwrap_or(1.0);
-    if !(top_p > 0.0 && top_p <= 1.0) {
-        return Err(invalid("generation.top_p", "top_p is above 0 and at most 1"));
-    }
-    let fits = |stop: &String| !stop.is_empty() && stop.len() <= MAX_STOP;
-    if config.stop.len() > MAX_STOPS || !config.stop.iter().all(fits) {
-        let message = format!("at most {MAX_STOPS} stop strings of 1 to {MAX_STOP} bytes");
-        return Err(invalid("generation.stop", message));
-    }
-    Ok(GenerationOptions {
+    let neutral = GenerationOptions::default();
+    let options = GenerationOptions {
         max_tokens: config.max_tokens as usize,
-        temperature,
-        top_p,
+        temperature: config.temperature.unwrap_or(neutral.temperature),
+        top_p: config.top_p.unwrap_or(neutral.top_p),
         seed: config.seed,
         stop: config.stop.clone(),
-    })
+        ..neutral
+    };
+    options.check()?;
+    Ok(options)
 }
 
 /// How often progress is sent at least.
