@@ -117,6 +117,12 @@ fn annex_b_units(data: &[u8]) -> Vec<&[u8]> {
     }
 }
 
+/// Where each `00 00 01` that is followed by a code begins.
+pub(crate) fn start_codes(data: &[u8]) -> impl Iterator<Item = usize> {
+    let whole = &data[..data.len().saturating_sub(1)];
+    std::iter::successors(start_code(whole, 0), move |&at| start_code(whole, at + 3))
+}
+
 /// Where the next `00 00 01` begins, at or after `from`.
 fn start_code(data: &[u8], from: usize) -> Option<usize> {
     let mut at = from;

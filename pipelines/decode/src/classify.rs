@@ -4,6 +4,7 @@
 mod av1;
 mod avc;
 mod hevc;
+mod mpeg;
 mod vpx;
 
 use ffmpeg_next::codec::Id;
@@ -60,6 +61,8 @@ pub(crate) enum Classifier {
     Avc(avc::Avc),
     Hevc(hevc::Hevc),
     Av1(av1::Av1),
+    Mpeg(mpeg::Mpeg),
+    Mpeg4,
     Vp8,
     Vp9,
     /// Every packet stands alone.
@@ -79,6 +82,8 @@ impl Classifier {
             Id::H264 => Self::Avc(avc::Avc::new(extradata)),
             Id::HEVC => Self::Hevc(hevc::Hevc::new(extradata)),
             Id::AV1 => Self::Av1(av1::Av1::new(extradata)),
+            Id::MPEG1VIDEO | Id::MPEG2VIDEO => Self::Mpeg(mpeg::Mpeg::default()),
+            Id::MPEG4 => Self::Mpeg4,
             Id::VP8 => Self::Vp8,
             Id::VP9 => Self::Vp9,
             _ if intra_only => Self::Intra,
@@ -93,6 +98,8 @@ impl Classifier {
             Self::Avc(avc) => avc.classify(data),
             Self::Hevc(hevc) => hevc.classify(data),
             Self::Av1(av1) => av1.classify(data, key),
+            Self::Mpeg(mpeg) => mpeg.classify(data, key),
+            Self::Mpeg4 => mpeg::mpeg4(data, key),
             Self::Vp8 => vpx::vp8(data),
             Self::Vp9 => vpx::vp9(data),
             Self::Intra => Class {
@@ -100,10 +107,7 @@ impl Classifier {
                 disposable: true,
                 ..Class::default()
             },
-            Self::Keys => Class {
-                entry: if key { Entry::Open } else { Entry::None },
-                ..Class::default()
-            },
+            Self::Keys => by_key(key),
             Self::Opaque { first } => {
                 let entry = if std::mem::take(first) {
                     Entry::Clean
@@ -130,15 +134,20 @@ impl Classifier {
     }
 }
 
+/// Nothing is known but the container's flag.
+fn by_key(key: bool) -> Class {
+    Class {
+        entry: if key { Entry::Open } else { Entry::None },
+        ..Class::default()
+    }
+}
+
 /// Codecs whose key frames are marked reliably by FFmpeg's demuxers and parsers. The others, GIF among them, mark
 /// frames that build on earlier ones.
 fn marks_keys(codec: Id) -> bool {
     matches!(
         codec,
-        Id::MPEG1VIDEO
-            | Id::MPEG2VIDEO
-            | Id::MPEG4
-            | Id::MSMPEG4V1
+        Id::MSMPEG4V1
             | Id::MSMPEG4V2
             | Id::MSMPEG4V3
             | Id::WMV1
