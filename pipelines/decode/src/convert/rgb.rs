@@ -1,7 +1,7 @@
 //! YUV to RGB at full size, then rotation, then the exact resampler.
 //!
 //! swscale runs with its default scaler and `SWS_FULL_CHR_H_INT`. Matrix and range are set explicitly from the picture;
-//! where it does not say, BT.601 below 720 lines and BT.709 from there on, limited range. Scaling in YUV is a second,
+//! where it does not say, BT.601 and limited range, as FFmpeg takes it. Scaling in YUV is a second,
 //! faster way that leaves the resampling to swscale; it is not what reference processors see.
 
 use ffmpeg_next::{format::Pixel, frame};

@@ -14,8 +14,6 @@ use ffmpeg_next as ff;
 
 use crate::error::DecodeError;
 
-/// Lines from which a picture without a matrix is taken to be BT.709.
-const HD_LINES: u32 = 720;
 /// swscale's unit of contrast and saturation.
 const UNITY: i32 = 1 << 16;
 /// swscale's word for a chroma position that does not matter.
@@ -39,10 +37,9 @@ impl Setup {
         let (width, height) = (picture.width(), picture.height());
         let space = picture.color_space();
         let matrix = match space {
-            Space::Unspecified | Space::RGB | Space::Reserved | Space::YCGCO if height < HD_LINES => {
-                ffi::SWS_CS_ITU601
-            }
-            Space::Unspecified | Space::RGB | Space::Reserved | Space::YCGCO => ffi::SWS_CS_ITU709,
+            // What FFmpeg takes at every size, and with it whatever decoded the videos that models were trained on;
+            // FFmpeg also writes such files from RGB, by this matrix and without saying so.
+            Space::Unspecified | Space::RGB | Space::Reserved | Space::YCGCO => ffi::SWS_CS_ITU601,
             _ => ffi::AVColorSpace::from(space) as i32,
         };
         let full_range = match picture.color_range() {

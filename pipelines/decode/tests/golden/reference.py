@@ -2,7 +2,7 @@
 
 `planes` is the SHA-256 of the decoder's samples, rows without padding; `rgb` that of packed RGB at full size, made by
 swscale with the default scaler and full chroma interpolation, matrix and range as the arguments of this script's
-caller would expect them: from the frame, else BT.601 below 720 lines and BT.709 above, limited range.
+caller would expect them: from the frame, else BT.601 and limited range, as FFmpeg takes it.
 """
 
 import hashlib
@@ -36,9 +36,7 @@ def plane_bytes(frame):
 
 def rgb_bytes(frame):
     """Packed RGB."""
-    matrix = MATRICES.get(int(frame.colorspace))
-    if matrix is None:
-        matrix = Colorspace.ITU601 if frame.height < 720 else Colorspace.ITU709
+    matrix = MATRICES.get(int(frame.colorspace), Colorspace.ITU601)
     span = ColorRange(frame.color_range)
     full = frame.format.name.startswith(("yuvj", "gray"))
     if span == ColorRange.UNSPECIFIED:
