@@ -13,8 +13,8 @@ pub enum Fate {
     OutsideClosure,
     /// It follows the last wanted frame of its group of pictures.
     AfterLastWanted,
-    /// Its group of pictures, up to here, holds no wanted frame.
-    BeforeStart,
+    /// No wanted frame in its group of pictures.
+    OutsideIntervals,
 }
 
 impl Fate {
@@ -24,7 +24,7 @@ impl Fate {
         Self::NonReference,
         Self::OutsideClosure,
         Self::AfterLastWanted,
-        Self::BeforeStart,
+        Self::OutsideIntervals,
     ];
 }
 
@@ -52,7 +52,7 @@ impl PacketIndex {
     #[must_use]
     pub fn forecast(&self, frames: &[u64], threads: usize) -> Forecast {
         let plan = DecodePlan::new(self, frames.to_vec(), threads);
-        let mut fates = vec![Fate::BeforeStart; self.packets.len()];
+        let mut fates = vec![Fate::OutsideIntervals; self.packets.len()];
         for interval in &plan.intervals {
             let start = interval.start as usize;
             for (at, keep) in (start..).zip(&interval.keep) {
@@ -69,7 +69,7 @@ impl PacketIndex {
             let end = interval.end() as usize;
             let rest = self.packets[end..].iter().zip(&mut fates[end..]);
             for (packet, fate) in rest {
-                if *fate != Fate::BeforeStart || is_keyframe(packet.class) {
+                if *fate != Fate::OutsideIntervals || is_keyframe(packet.class) {
                     break;
                 }
                 *fate = Fate::AfterLastWanted;

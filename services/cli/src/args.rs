@@ -1,8 +1,14 @@
 //! The command line, in one place.
 
+mod frames;
+mod select;
+
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{ArgGroup, Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+pub(crate) use frames::{FramesArgs, OutputArgs, PictureFormat, PixelArgs, ProbeArgs, SceneArgs};
+pub(crate) use select::{RangeArgs, RuleArgs, SceneModel};
 
 /// Ask a video what is in it; serve the answer over gRPC.
 ///
@@ -38,7 +44,7 @@ impl Command {
         match self {
             Self::Serve(_) => false,
             Self::Ask(args) => args.json,
-            Self::Frames(args) => args.json,
+            Self::Frames(args) => args.output.json || args.output.jsonl,
             Self::Models(args) => args.json,
             Self::Doctor(args) => args.json,
         }
@@ -127,40 +133,6 @@ pub(crate) struct AskArgs {
     pub(crate) url_allow: Vec<String>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(group = ArgGroup::new("rule").required(true).args(["fps", "count"]))]
-pub(crate) struct FramesArgs {
-    /// Video file.
-    pub(crate) video: PathBuf,
-    /// One frame every 1/F seconds of presentation time.
-    #[arg(long, value_parser = positive)]
-    pub(crate) fps: Option<f64>,
-    /// The frames shown at the centres of N equal parts.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) count: Option<u32>,
-    /// Begin here, in seconds.
-    #[arg(long, default_value_t = 0.0)]
-    pub(crate) start: f64,
-    /// End before here, in seconds.
-    #[arg(long)]
-    pub(crate) end: Option<f64>,
-    /// Stretch to exactly this size, for example `336x336`.
-    #[arg(long, value_parser = size)]
-    pub(crate) size: Option<(u32, u32)>,
-    /// Print one JSON document: frames with index, pts, time, sha256 of the RGB bytes, file; and statistics.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Write PNG files into this folder.
-    #[arg(long, conflicts_with = "raw")]
-    pub(crate) out: Option<PathBuf>,
-    /// Write rgb24 frames back to back into this file; `-` is standard output.
-    #[arg(long)]
-    pub(crate) raw: Option<PathBuf>,
-    /// Decoder threads.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) threads: Option<u16>,
 }
 
 #[derive(Debug, ClapArgs)]

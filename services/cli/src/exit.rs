@@ -16,7 +16,10 @@ pub(crate) struct Failure {
 /// The exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FailureKind {
+    /// Whoever read standard output went away: there is nobody to tell.
+    Unread = 0,
     Internal = 1,
+    Usage = 2,
     Input = 3,
     Unavailable = 4,
     Setup = 5,
@@ -36,6 +39,22 @@ impl Failure {
         Self::new(FailureKind::Input, reason, message)
     }
 
+    /// Options that do not go together.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(FailureKind::Usage, "INVALID_USAGE", message)
+    }
+
+    /// Standard output cannot be written.
+    pub(crate) fn from_stdout(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::new(FailureKind::Unread, "BROKEN_PIPE", error);
+        }
+        Self::input(
+            "OUTPUT_UNWRITABLE",
+            format!("cannot write standard output: {error}"),
+        )
+    }
+
     /// Prints the failure (as a JSON document when the command prints JSON) and gives the exit code.
     #[expect(
         clippy::print_stdout,
@@ -43,6 +62,9 @@ impl Failure {
         reason = "this is the command line's error output"
     )]
     pub(crate) fn report(&self, json: bool) -> ExitCode {
+        if self.kind == FailureKind::Unread {
+            return ExitCode::SUCCESS;
+        }
         if json {
             println!(
                 "{}",

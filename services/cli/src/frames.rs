@@ -1,199 +1,177 @@
-//! `reelsight frames`: index, sample, decode, write.
+//! `reelsight frames`: index, choose, decode, write.
+
+mod names;
+mod picture;
+mod row;
+mod select;
+mod sheet;
+mod shots;
+mod sink;
+mod stats;
+mod video;
 
 use std::{
-    fs::{self, File},
-    io::{BufWriter, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
+    io::{BufWriter, Write as _},
+    time::{Duration, Instant},
 };
 
-use reelsight_decode::{DecodeLimits, DecodeOptions, DecodeStats, FrameReader, Input, PacketIndex};
-use reelsight_media::{CancelFlag, FrameSource as _, RgbFrame};
-use reelsight_sampling::Rule;
+use reelsight_media::{FrameSource as _, RgbFrame};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
+pub(crate) use names::NamePattern;
+pub(crate) use select::{Selection, select};
+pub(crate) use stats::spread_json;
+pub(crate) use video::Video;
+
+use self::{sink::Sinks, stats::Work};
 use crate::{args::FramesArgs, exit::Failure, terminal};
 
-/// Frames wait here, decoded, while the one before them is written.
-const BUDGET_BYTES: usize = 64 << 20;
-
 pub(crate) fn run(args: &FramesArgs) -> Result<(), Failure> {
-    let input = Input::Path(args.video.clone());
-    let (limits, cancel) = (DecodeLimits::default(), CancelFlag::new());
-    let index = reelsight_decode::index(&input, &limits, &cancel)?;
-    let range = (args.start, args.end.unwrap_or(f64::INFINITY));
-    let sampled = reelsight_sampling::sample(&index.timeline, &rule(args), Some(range))?;
-    let total = sampled.frames.len() as u64;
-    let threads = args.threads.map_or_else(default_threads, usize::from);
-    let options = DecodeOptions {
-        threads,
-        budget_bytes: BUDGET_BYTES,
-        size: args.size,
-        scale_in_yuv: false,
-        limits,
-        cancel,
-    };
-    let mut reader = reelsight_decode::read_frames(&input, Arc::clone(&index), sampled.frames, options)?;
+    let begun = Instant::now();
+    let mut sinks = Sinks::new(&args.output)?;
+    let video = Video::open(&args.video)?;
+    let threads = threads(args.pixels.threads);
+    let quiet = args.output.json || args.output.jsonl;
+    let selection = select(&video, &args.rule, args.range.secs(), &args.scene, threads, quiet)?;
+    let frames = &selection.sampled.frames;
+    sinks.expect(frames.len())?;
 
-    let mut sink = Sink::new(args)?;
-    let bar = terminal::progress(total, args.json).with_message("frames");
-    let mut rows = Vec::new();
+    let mut options = video.options(threads);
+    options.size = args
+        .pixels
+        .size
+        .or_else(|| args.pixels.square.then(|| video.square_size()));
+    options.scale_in_yuv = args.pixels.scale_in_yuv;
+    let mut reader = video.read(frames.clone(), options)?;
+    let bar = terminal::progress(frames.len() as u64, quiet).with_message("frames");
+    let mut out = Rows::new(args);
+    let mut first_frame = None;
     while let Some(frame) = reader.next_frame()? {
-        let file = sink.write(&frame)?;
-        rows.push(row(&frame, &index, file.as_deref()));
+        first_frame.get_or_insert_with(|| begun.elapsed());
+        let samples = selection.samples_of(frame.index);
+        let pts = frame.time.pts.0 + video.index.pts_offset;
+        let file = sinks.write(&frame, out.written, pts)?;
+        out.push(&frame, &video, samples, file.as_deref())?;
         bar.inc(1);
     }
-    sink.finish()?;
+    sinks.finish()?;
     bar.finish_and_clear();
-    report(args, &index, &rows, sampled.duplicates, &reader);
-    Ok(())
+    let timing = Timing {
+        first_frame,
+        all: begun.elapsed(),
+    };
+    let work = Work::new(&video, &selection, reader.stats(), threads, timing);
+    out.finish(args, &video, &selection, &work)
 }
 
-fn rule(args: &FramesArgs) -> Rule {
-    match (args.fps, args.count) {
-        (Some(fps), _) => Rule::Fps(fps),
-        (None, count) => Rule::Count(count.unwrap_or(1) as usize),
-    }
+/// When things happened, counted from the start of the command.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    pub(crate) first_frame: Option<Duration>,
+    pub(crate) all: Duration,
 }
 
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-fn row(frame: &RgbFrame, index: &PacketIndex, file: Option<&Path>) -> Value {
-    let mut row = json!({
-        "index": frame.index,
-        "pts": frame.time.pts.0 + index.pts_offset,
-        "time_s": frame.time.secs(),
-        "width": frame.width,
-        "height": frame.height,
-        "sha256": hex::encode(Sha256::digest(&frame.data)),
-        "file": file,
-    });
-    if frame.damaged {
-        row["damaged"] = true.into();
-    }
-    row
-}
-
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the command's result and its warnings"
-)]
-fn report(args: &FramesArgs, index: &PacketIndex, rows: &[Value], duplicates: usize, reader: &FrameReader) {
-    if args.json {
-        let warnings: Vec<_> = index
-            .warnings
-            .iter()
-            .map(|w| json!({"reason": w.reason, "message": w.message}))
-            .collect();
-        let stats = stats_json(&reader.stats(), duplicates);
-        terminal::print_json(&json!({"frames": rows, "stats": stats, "warnings": warnings}));
-        return;
-    }
-    for warning in &index.warnings {
-        eprintln!("warning: {} [{}]", warning.message, warning.reason);
-    }
-    if args.raw.is_some() {
-        return; // Standard output may hold the pixels.
-    }
-    for row in rows {
-        let file = row["file"].as_str().unwrap_or_default();
-        println!(
-            "{:>8}  {:>12.6} s  {file}",
-            row["index"],
-            row["time_s"].as_f64().unwrap_or_default()
-        );
-    }
-}
-
-fn stats_json(stats: &DecodeStats, duplicates: usize) -> Value {
-    json!({
-        "packets_seen": stats.packets_seen,
-        "packets_decoded": stats.packets_decoded,
-        "packets_dropped": stats.packets_dropped,
-        "frames_decoded": stats.frames_decoded,
-        "frames_emitted": stats.frames_emitted,
-        "frames_damaged": stats.frames_damaged,
-        "frames_duplicate": duplicates,
-        "seeks": stats.seeks,
-    })
-}
-
-/// Where pixels go.
-enum Sink {
-    /// PNG files in a folder.
-    Folder(PathBuf),
-    /// rgb24 back to back.
-    Raw(BufWriter<Box<dyn Write>>, PathBuf),
-    /// Only digests are wanted.
-    Nothing,
-}
-
-impl Sink {
-    fn new(args: &FramesArgs) -> Result<Self, Failure> {
-        if let Some(path) = &args.raw {
-            let to: Box<dyn Write> = if path == Path::new("-") {
-                if args.json {
-                    return Err(Failure::input(
-                        "INVALID_USAGE",
-                        "--raw - and --json both want standard output",
-                    ));
-                }
-                Box::new(std::io::stdout())
-            } else {
-                Box::new(File::create(path).map_err(|e| unwritable(path, &e))?)
-            };
-            return Ok(Self::Raw(BufWriter::new(to), path.clone()));
-        }
-        match &args.out {
-            Some(folder) => {
-                fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
-                Ok(Self::Folder(folder.clone()))
-            }
-            None if args.json => Ok(Self::Nothing),
-            None => Ok(Self::Folder(PathBuf::from("."))),
-        }
-    }
-
-    /// The file that the frame went to.
-    fn write(&mut self, frame: &RgbFrame) -> Result<Option<PathBuf>, Failure> {
-        match self {
-            Self::Folder(folder) => {
-                let path = folder.join(format!("frame-{:08}.png", frame.index));
-                image::save_buffer(
-                    &path,
-                    &frame.data,
-                    frame.width,
-                    frame.height,
-                    image::ExtendedColorType::Rgb8,
-                )
-                .map_err(|error| {
-                    Failure::input("OUTPUT_UNWRITABLE", format!("{}: {error}", path.display()))
-                })?;
-                Ok(Some(path))
-            }
-            Self::Raw(to, path) => {
-                to.write_all(&frame.data).map_err(|e| unwritable(path, &e))?;
-                Ok(Some(path.clone()))
-            }
-            Self::Nothing => Ok(None),
-        }
-    }
-
-    fn finish(&mut self) -> Result<(), Failure> {
-        match self {
-            Self::Raw(to, path) => to.flush().map_err(|e| unwritable(path, &e)),
-            Self::Folder(_) | Self::Nothing => Ok(()),
-        }
-    }
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::input(
-        "OUTPUT_UNWRITABLE",
-        format!("cannot write {}: {error}", path.display()),
+/// The number of decoder threads: as asked, else one per core.
+pub(crate) fn threads(asked: Option<u16>) -> usize {
+    asked.map_or_else(
+        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        usize::from,
     )
+}
+
+/// What is printed about the frames.
+struct Rows {
+    digests: bool,
+    lines: bool,
+    rows: Vec<Value>,
+    written: usize,
+}
+
+impl Rows {
+    fn new(args: &FramesArgs) -> Self {
+        Self {
+            digests: args.output.json || args.output.jsonl,
+            lines: args.output.jsonl,
+            rows: Vec::new(),
+            written: 0,
+        }
+    }
+
+    fn push(
+        &mut self,
+        frame: &RgbFrame,
+        video: &Video,
+        samples: usize,
+        file: Option<&std::path::Path>,
+    ) -> Result<(), Failure> {
+        let row = row::row(frame, &video.index, samples, file, self.digests);
+        self.written += 1;
+        if self.lines {
+            return terminal::print_line(&row.to_string());
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    fn finish(
+        self,
+        args: &FramesArgs,
+        video: &Video,
+        selection: &Selection,
+        work: &Work,
+    ) -> Result<(), Failure> {
+        if self.digests {
+            let mut rest = json!({"stats": work.json(), "warnings": video.warnings()});
+            if let Some(cuts) = &selection.cuts {
+                cuts.add_to(&mut rest, &video.index);
+            }
+            if self.lines {
+                return terminal::print_line(&rest.to_string());
+            }
+            let mut document = json!({ "frames": self.rows });
+            if let (Some(document), Value::Object(rest)) = (document.as_object_mut(), rest) {
+                document.extend(rest);
+            }
+            return terminal::print_line(&format!("{document:#}"));
+        }
+        self.tell(args, video, selection, work)
+    }
+
+    /// For people.
+    #[expect(clippy::print_stderr, reason = "warnings and statistics")]
+    fn tell(
+        self,
+        args: &FramesArgs,
+        video: &Video,
+        selection: &Selection,
+        work: &Work,
+    ) -> Result<(), Failure> {
+        for warning in &video.index.warnings {
+            eprintln!("warning: {} [{}]", warning.message, warning.reason);
+        }
+        if selection.sampled.duplicates > 0 {
+            eprintln!(
+                "note: {} of {} samples fell on a frame that another sample had taken",
+                selection.sampled.duplicates,
+                selection.sampled.duplicates + selection.sampled.frames.len()
+            );
+        }
+        if args.output.raw.as_deref() != Some(std::path::Path::new("-")) {
+            let mut out = BufWriter::new(std::io::stdout().lock());
+            for row in &self.rows {
+                let line = format!(
+                    "{:>8}  {:>12.6} s  {}\n",
+                    row["index"],
+                    row["time_s"].as_f64().unwrap_or_default(),
+                    row["file"].as_str().unwrap_or_default()
+                );
+                out.write_all(line.as_bytes()).map_err(Failure::from_stdout)?;
+            }
+            out.flush().map_err(Failure::from_stdout)?;
+        }
+        if args.output.stats {
+            eprint!("{}", work.text());
+        }
+        Ok(())
+    }
 }

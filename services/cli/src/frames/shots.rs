@@ -1,0 +1,158 @@
+//! Where shots change: every frame of a range, decoded small, through a detector.
+
+use reelsight_decode::PacketIndex;
+use reelsight_media::FrameSource as _;
+use reelsight_sampling::{ContentDetector, Rule, ShotDetector, ShotError, Transition};
+use serde_json::{Value, json};
+
+use super::{row::add_time, video::Video};
+use crate::{
+    args::{SceneArgs, SceneModel},
+    exit::{Failure, FailureKind},
+    terminal,
+};
+
+/// The shot changes of a range.
+pub(crate) struct Cuts {
+    /// Which detector found them.
+    detector: String,
+    /// The frames that it saw.
+    seen: Vec<u64>,
+    /// Counted in the frames that it saw.
+    transitions: Vec<Transition>,
+}
+
+/// Decodes the range and finds its shot changes of at least `threshold`.
+pub(super) fn find(
+    video: &Video,
+    range_secs: Option<(f64, f64)>,
+    threshold: f64,
+    scene: &SceneArgs,
+    threads: usize,
+    quiet: bool,
+) -> Result<Cuts, Failure> {
+    let mut detector = detector(scene)?;
+    let everything = Rule::Frames((0..video.index.timeline.len() as u64).collect());
+    let seen = reelsight_sampling::sample(&video.index.timeline, &everything, range_secs)?.frames;
+    let mut options = video.options(threads);
+    (options.size, options.scale_in_yuv) = (Some(detector.size()), true);
+    let mut reader = video.read(seen.clone(), options)?;
+    let bar = terminal::progress(seen.len() as u64, quiet).with_message("shots");
+    let mut count = 0;
+    while let Some(frame) = reader.next_frame()? {
+        detector.push(&frame.data).map_err(|error| failed(&error))?;
+        count += 1;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let name = detector.name().to_owned();
+    let transitions = detector.finish(threshold).map_err(|error| failed(&error))?;
+    // A file that is cut off shows fewer frames than its index lists.
+    let seen = seen[..count.min(seen.len())].to_vec();
+    Ok(Cuts {
+        detector: name,
+        seen,
+        transitions,
+    })
+}
+
+fn failed(error: &ShotError) -> Failure {
+    Failure::new(FailureKind::Internal, "SHOT_DETECTOR_FAILED", error)
+}
+
+fn detector(scene: &SceneArgs) -> Result<Box<dyn ShotDetector>, Failure> {
+    match scene.scene_model {
+        SceneModel::Auto | SceneModel::Content => Ok(Box::new(ContentDetector::new())),
+        SceneModel::Transnetv2 => Err(Failure::new(
+            FailureKind::Setup,
+            "MODEL_NOT_LOADED",
+            "not installed",
+        )),
+    }
+}
+
+impl Cuts {
+    /// First and last frame of each shot.
+    fn shots(&self) -> Vec<(u64, u64)> {
+        let shots = reelsight_sampling::shots(self.seen.len(), &self.transitions);
+        let frame = |at: usize| self.seen.get(at).copied().unwrap_or_default();
+        shots
+            .into_iter()
+            .map(|(first, last)| (frame(first), frame(last)))
+            .collect()
+    }
+
+    /// The frame shown in the middle of each shot.
+    pub(super) fn middles(&self, index: &PacketIndex) -> Vec<u64> {
+        let timeline = &index.timeline;
+        let pts = |frame: u64| {
+            usize::try_from(frame)
+                .ok()
+                .and_then(|frame| timeline.pts(frame))
+                .map_or(0, |pts| pts.0)
+        };
+        self.shots()
+            .into_iter()
+            .map(|(first, last)| {
+                (timeline.index_at(pts(first).midpoint(pts(last))) as u64).clamp(first, last)
+            })
+            .collect()
+    }
+
+    /// Adds `cuts`, `shots` and `scene_model` to a document.
+    pub(super) fn add_to(&self, document: &mut Value, index: &PacketIndex) {
+        let cuts: Vec<_> = self
+            .transitions
+            .iter()
+            .map(|transition| self.cut(transition, index))
+            .collect();
+        let shots: Vec<_> = self
+            .shots()
+            .into_iter()
+            .map(|(first, last)| shot(first, last, index))
+            .collect();
+        document["scene_model"] = self.detector.clone().into();
+        document["cuts"] = cuts.into();
+        document["shots"] = shots.into();
+    }
+
+    fn cut(&self, transition: &Transition, index: &PacketIndex) -> Value {
+        let frame = |at: usize| {
+            self.seen
+                .get(at)
+                .or(self.seen.last())
+                .copied()
+                .unwrap_or_default()
+        };
+        let at = frame(transition.at());
+        let mut row = json!({ "index": at });
+        add_frame_time(&mut row, at, index);
+        row["score"] = transition.score.into();
+        row["kind"] = if transition.is_cut() { "cut" } else { "gradual" }.into();
+        row["last_frame_before"] = frame(transition.from).into();
+        row["first_frame_after"] = frame(transition.to).into();
+        row
+    }
+}
+
+fn shot(first: u64, last: u64, index: &PacketIndex) -> Value {
+    let secs = |frame: u64| {
+        usize::try_from(frame)
+            .ok()
+            .and_then(|frame| index.timeline.time(frame))
+            .map(|time| time.secs())
+    };
+    let end = usize::try_from(last)
+        .map(|last| index.timeline.frame_end_secs(last))
+        .ok();
+    json!({"first_frame": first, "last_frame": last, "start_s": secs(first), "end_s": end})
+}
+
+fn add_frame_time(row: &mut Value, frame: u64, index: &PacketIndex) {
+    let time = usize::try_from(frame)
+        .ok()
+        .and_then(|frame| index.timeline.time(frame));
+    if let Some(time) = time {
+        add_time(row, time, index);
+    }
+}
