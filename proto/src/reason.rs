@@ -35,7 +35,7 @@ reasons! {
     SOURCE_TOO_LARGE,
     /// More media time or frames than the server takes.
     SOURCE_TOO_LONG,
-    /// The file behind a session is not the one that it was made from.
+    /// The file behind a session is not the one that it was made from, or a source changed while it was read.
     SOURCE_CHANGED,
     /// There is no file at the path.
     SOURCE_NOT_FOUND,
@@ -65,6 +65,12 @@ reasons! {
     CONTEXT_EXCEEDED,
     /// The server has no such model, or none at all.
     MODEL_NOT_LOADED,
+    /// The model computes what is not a number: its weights, or this precision of them, are broken.
+    MODEL_BROKEN,
+    /// The JSON schema is no schema, is too large, or has what cannot be enforced.
+    SCHEMA_INVALID,
+    /// The answer ended before it was valid JSON.
+    SCHEMA_UNSATISFIED,
     /// The device has no memory left.
     DEVICE_MEMORY,
     /// As many asks run and wait as the server takes.

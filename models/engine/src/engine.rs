@@ -6,12 +6,9 @@ use reelsight_media::Timeline;
 use reelsight_registry::ModelFolder;
 
 use crate::{
-    AskHandle, AskJob, AskTarget, EngineConfig, EngineError, GenerationOptions, ModelInfo, SamplingRequest,
-    VideoPlan, model::Model, plan, queue::Queue,
+    AskHandle, AskJob, AskTarget, EngineConfig, EngineError, ModelInfo, SamplingRequest, VideoPlan,
+    model::Model, plan, queue::Queue,
 };
-
-/// Most stop strings of one ask.
-const MAX_STOPS: usize = 16;
 
 /// A loaded model with its job threads. Cloning is cheap; the last clone that goes shuts it down.
 #[derive(Clone)]
@@ -91,21 +88,7 @@ fn validate(model: &Model, job: &AskJob) -> Result<(), EngineError> {
             message: message.to_owned(),
         })
     };
-    let GenerationOptions {
-        temperature,
-        top_p,
-        stop,
-        ..
-    } = &job.generation;
-    if !(temperature.is_finite() && *temperature >= 0.0) {
-        return wrong("generation.temperature", "give a number from 0 (greedy) up");
-    }
-    if !(*top_p > 0.0 && *top_p <= 1.0) {
-        return wrong("generation.top_p", "give a number above 0 and up to 1");
-    }
-    if stop.len() > MAX_STOPS || stop.iter().any(String::is_empty) {
-        return wrong("generation.stop", "give at most 16 strings, none of them empty");
-    }
+    job.generation.check()?;
     match &job.target {
         AskTarget::Video { plan, .. } => {
             let increasing = plan.frames.windows(2).all(|pair| pair[0] < pair[1]);

@@ -52,6 +52,14 @@ pub enum EngineError {
         /// What was being allocated.
         what: String,
     },
+    /// The model gives no numbers to choose a token by: its weights, or this precision of them, are broken.
+    #[error(
+        "the model's logits at token {position} of the answer are not numbers; load its fp32 variant, or check the model"
+    )]
+    BadLogits {
+        /// Place in the answer.
+        position: usize,
+    },
     /// The model folder cannot be used.
     #[error("{message}")]
     Model {

@@ -5,8 +5,11 @@ use std::time::Instant;
 use reelsight_text::{Detokenizer, Matched, StopMatcher, TextError, Tokenizer};
 
 use crate::{
-    EngineError, EngineEvent, Finish, GenerationOptions, graphs::Logits, sampler::Sampler,
-    sequence::Sequence, watch::JobContext,
+    EngineError, EngineEvent, Finish, GenerationOptions, TokenLogprob,
+    graphs::Logits,
+    sampling::{Drawn, Sampler, SequenceState},
+    sequence::Sequence,
+    watch::JobContext,
 };
 
 /// An answer.
@@ -15,6 +18,8 @@ pub(crate) struct Generated {
     pub(crate) answer: String,
     /// End-of-turn included when it was produced.
     pub(crate) token_ids: Vec<u32>,
+    /// One per token when asked for.
+    pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) finish: Finish,
     pub(crate) first_token: Instant,
 }
@@ -35,16 +40,24 @@ pub(crate) fn generate(
     } = *context;
     let room = model.info.context_tokens.saturating_sub(sequence.ids.len());
     let limit = model.max_tokens(options.max_tokens).min(room);
-    let mut sampler = Sampler::new(options);
+    let sampler = Sampler::new(options);
+    // What is cached now is the prompt; what follows is the answer.
+    let prompt = sequence.ids.clone();
     let mut text = AnswerText::new(&model.tokenizer, &options.stop);
     let mut answer = String::new();
     let mut token_ids = Vec::new();
+    let mut logprobs = Vec::new();
     let mut first_token = None;
     let finish = loop {
         control.check()?;
-        let id = sampler.next(logits.row(0))?;
+        let state = SequenceState {
+            prompt: &prompt,
+            generated: &token_ids,
+        };
+        let Drawn { id, logprob } = sampler.next(logits.row(0), &state, None)?;
         first_token.get_or_insert_with(Instant::now);
         token_ids.push(id);
+        logprobs.extend(logprob);
         if model.end.contains(&id) {
             break Finish::Stop;
         }
@@ -75,6 +88,7 @@ pub(crate) fn generate(
     Ok(Generated {
         answer,
         token_ids,
+        logprobs,
         finish,
         first_token: first_token.unwrap_or_else(Instant::now),
     })
@@ -82,7 +96,7 @@ pub(crate) fn generate(
 
 /// Ids to the text that the user reads: whole characters, nothing of a stop string, no white space at the ends.
 struct AnswerText<'t> {
-    detokenizer: Detokenizer<'t>,
+    detokenizer: Detokenizer<&'t Tokenizer>,
     stops: StopMatcher,
     stopped: bool,
     trim: Trim,

@@ -34,10 +34,11 @@ mod graphs;
 mod job;
 mod kv;
 mod model;
+mod options;
 mod pipeline;
 mod plan;
 mod queue;
-mod sampler;
+mod sampling;
 mod sequence;
 mod session;
 #[cfg(test)]
@@ -47,4 +48,5 @@ mod watch;
 pub use api::*;
 pub use engine::Engine;
 pub use error::EngineError;
+pub use options::{GenerationOptions, TokenLogprob};
 pub use session::SessionKv;

@@ -40,6 +40,11 @@ impl Tokenizer {
         Ok(Self { inner, specials })
     }
 
+    /// The library's own tokenizer.
+    pub(crate) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
+    }
+
     /// Ids of `text`. `add_special` adds what the post-processor adds (a BOS token, for example).
     ///
     /// # Errors

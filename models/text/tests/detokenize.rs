@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use reelsight_text::{Detokenizer, Tokenizer};
+use reelsight_text::{Detokenizer, TokenBytes, Tokenizer};
 use serde_json::json;
 
 /// How byte-level tokenizers write the byte `byte`, as GPT-2 has it.
@@ -102,6 +102,21 @@ proptest! {
         // Only a U+FFFD that is really in the text waits for the end.
         prop_assert!(rest.chars().all(|char| char == char::REPLACEMENT_CHARACTER));
         prop_assert_eq!(pieces.concat() + &rest, text.as_str());
+    }
+
+    #[test]
+    fn bytes_of_the_tokens_of_any_text_join_to_it(text in "(the| a|[ -~]|\\PC){0,120}") {
+        let tokenizer = tokenizer();
+        let known = tokenizer.token_bytes().unwrap();
+        prop_assert_eq!(&known[259], &TokenBytes::Control("<end>".into()));
+        let mut bytes = Vec::<u8>::new();
+        for id in tokenizer.encode(&text, false).unwrap() {
+            match &known[id as usize] {
+                TokenBytes::Text(text) => bytes.extend(text),
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+        prop_assert_eq!(bytes, text.as_bytes());
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn kind_from_engine(error: &EngineError) -> ErrorKind {
         },
         EngineError::Cancelled => ErrorKind::Cancelled,
         EngineError::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
-        EngineError::Model { .. } => ErrorKind::FailedPrecondition,
+        EngineError::Model { .. } | EngineError::BadLogits { .. } => ErrorKind::FailedPrecondition,
         _ => ErrorKind::Internal,
     }
 }
@@ -123,6 +123,7 @@ fn reason_from_engine(error: &EngineError) -> &'static str {
         EngineError::DeadlineExceeded { started: true } => reason::DEADLINE_EXCEEDED,
         EngineError::DeadlineExceeded { started: false } => reason::DEADLINE_BEFORE_START,
         EngineError::Model { .. } => reason::MODEL_NOT_LOADED,
+        EngineError::BadLogits { .. } => reason::MODEL_BROKEN,
         _ => reason::INTERNAL,
     }
 }
