@@ -1,5 +1,7 @@
 //! Token by token to text, without ever splitting a character.
 
+use std::ops::Deref;
+
 use crate::{TextError, Tokenizer};
 
 /// A character has at most four bytes, so at most three tokens of it can be pending, each shown as U+FFFD.
@@ -11,17 +13,17 @@ const MAX_WINDOW: usize = 64;
 
 /// Turns a stream of ids into a stream of text: the pieces joined are what decoding all ids at once gives.
 #[derive(Debug)]
-pub struct Detokenizer<'t> {
-    tokenizer: &'t Tokenizer,
+pub struct Detokenizer<T> {
+    tokenizer: T,
     window: Vec<u32>,
     /// Bytes of the window's text that have been given out.
     given: usize,
 }
 
-impl<'t> Detokenizer<'t> {
-    /// A stream that leaves special tokens out.
+impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
+    /// A stream that leaves special tokens out; `tokenizer` is borrowed or shared.
     #[must_use]
-    pub fn new(tokenizer: &'t Tokenizer) -> Self {
+    pub fn new(tokenizer: T) -> Self {
         Self {
             tokenizer,
             window: Vec::new(),
