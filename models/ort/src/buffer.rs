@@ -42,7 +42,7 @@ impl Buffer {
     /// # Errors
     /// [`OrtError::OutOfMemory`] when the size cannot be expressed.
     pub fn zeroed(element: Element, len: usize) -> Result<Self, OrtError> {
-        let bytes = len.checked_mul(element.size()).unwrap_or(usize::MAX);
+        let bytes = len.saturating_mul(element.size());
         let layout = Self::layout(bytes).ok_or_else(|| OrtError::OutOfMemory {
             session: "KV buffer".into(),
             why: format!("{len} elements are more than memory can have"),

@@ -186,6 +186,12 @@ impl Tensor {
         ))
     }
 
+    /// The elements of a tensor of 32-bit floats.
+    #[must_use]
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        self.0.try_extract_tensor::<f32>().ok().map(|(_, values)| values)
+    }
+
     /// The first `len` entries along `axis`, copied. The tensor itself when it has no more.
     ///
     /// # Errors
