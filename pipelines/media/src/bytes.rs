@@ -24,8 +24,8 @@ pub trait ByteSource: Send + Sync + fmt::Debug {
     /// 0 means that there is nothing at `offset` (yet, when [`ByteSource::len`] is `None`) or that `buffer` is empty.
     ///
     /// # Errors
-    /// Any [`io::Error`]; its inner error says what a caller should do (a service finds its own type again by
-    /// downcasting). `Interrupted` is tried again; every other error ends the reading for good.
+    /// Any [`io::Error`]; its inner error says what a caller should do (a [`ReadFailure`] has a
+    /// stable reason). `Interrupted` is tried again; every other error ends the reading for good.
     fn read_at(&self, offset: u64, buffer: &mut [u8], cancel: &CancelFlag) -> io::Result<usize>;
 
     /// Bytes in all; `None` when that is unknown or may still grow. Once known, it does not change.
@@ -33,6 +33,29 @@ pub trait ByteSource: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`ByteSource::read_at`].
     fn len(&self) -> io::Result<Option<u64>>;
+
+    /// Whether every read costs a journey: then a demuxer reads no more than it must.
+    fn is_remote(&self) -> bool {
+        false
+    }
+}
+
+/// Why a [`ByteSource`] failed, as the inner error of its [`io::Error`], for readers that do not know its own errors.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ReadFailure {
+    /// Stable `UPPER_SNAKE_CASE` reason, for example `SOURCE_TIMEOUT`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl ReadFailure {
+    /// The failure inside `error`, when there is one.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
 }
 
 /// What a [`ByteSource`] fails with when its reader's flag was raised.

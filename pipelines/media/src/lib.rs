@@ -23,7 +23,7 @@ mod source;
 mod time;
 mod timeline;
 
-pub use bytes::{ByteSource, cancelled};
+pub use bytes::{ByteSource, ReadFailure, cancelled};
 pub use cancel::CancelFlag;
 pub use channel::{ByteReceiver, ByteSender, Closed, Weighted, byte_channel};
 pub use frame::RgbFrame;

@@ -3,12 +3,13 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -22,11 +23,30 @@ use crate::{FetchError, Resolver, UrlPolicy};
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// TLS with the web's roots. `ring` is named here, so that no process-wide provider is needed.
-pub(crate) fn tls_config() -> Arc<ClientConfig> {
-    let roots = RootCertStore {
+/// Certificate authorities from a PEM file, to be trusted beside the web's.
+///
+/// # Errors
+/// When the file cannot be read, or holds no certificate.
+pub fn authorities_from_pem(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let pem = std::fs::read(path)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(io::Error::other)?;
+    if found.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it holds no certificate",
+        ));
+    }
+    Ok(found)
+}
+
+/// TLS with the web's roots and `authorities`. `ring` is named here, so that no process-wide provider is needed.
+pub(crate) fn tls_config(authorities: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };
+    roots.add_parsable_certificates(authorities.iter().cloned());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     #[expect(
         clippy::expect_used,

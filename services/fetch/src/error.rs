@@ -63,6 +63,12 @@ pub enum FetchError {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The bytes are no longer those that were read before.
+    #[error("the source changed while it was read ({what}): ask again")]
+    Changed {
+        /// What was seen.
+        what: String,
+    },
     /// The temporary file could not be written.
     #[error("write the temporary file: {what}")]
     Disk {
@@ -71,12 +77,19 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// Whether the same request may succeed a moment later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Timeout { .. })
+    }
+}
+
 impl ServiceError for FetchError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid { .. } | Self::TooLarge { .. } => ErrorKind::InvalidInput,
             Self::Blocked { .. } => ErrorKind::PolicyDenied,
-            Self::Unreachable { .. } | Self::Timeout { .. } => ErrorKind::Unavailable,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Changed { .. } => ErrorKind::Unavailable,
             Self::NotThere { .. } => ErrorKind::NotFound,
             Self::Auth { .. } | Self::Tls { .. } => ErrorKind::FailedPrecondition,
             Self::Disk { .. } => ErrorKind::Internal,
@@ -92,6 +105,7 @@ impl ServiceError for FetchError {
             Self::Timeout { .. } => reason::SOURCE_TIMEOUT,
             Self::Auth { .. } => reason::SOURCE_AUTH_FAILED,
             Self::Tls { .. } => reason::SOURCE_TLS,
+            Self::Changed { .. } => reason::SOURCE_CHANGED,
             Self::Disk { .. } => reason::INTERNAL,
         }
     }

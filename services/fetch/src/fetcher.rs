@@ -1,35 +1,35 @@
-//! One GET, with redirects, into a file.
+//! One GET into a file, or the first of many for ranges of it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use tokio::{task::JoinSet, time::timeout};
+use http::{HeaderMap, header};
+use rustls_pki_types::CertificateDer;
+use tokio::time::timeout;
 use url::Url;
 
 use crate::{
     FetchError, Fetched, Resolver, SourceHeaders, SystemResolver, UrlPolicy,
-    connect::{check_url, connect, host_text, tls_config},
+    client::{Ask, Client, Exchange, check_status},
+    connect::{check_url, tls_config},
+    http_ranges::{self, Ranged},
     sink::Sink,
 };
 
 /// What one fetch may cost.
 #[derive(Debug, Clone)]
 pub struct FetchLimits {
-    /// Bytes of the body. Default 4 GiB.
+    /// Bytes taken from one source. Default 4 GiB.
     pub max_bytes: u64,
     /// Name, TCP and TLS together. Default 10 s.
     pub connect: Duration,
     /// Silence of the source. Default 20 s.
     pub idle: Duration,
-    /// Everything. Default 10 minutes.
+    /// A whole download, or one run of ranges. Default 10 minutes.
     pub total: Duration,
     /// Redirects. Default 5.
     pub max_redirects: usize,
+    /// Room on disk for the parts of a source that is read by ranges. Default 1 GiB.
+    pub cache_bytes: u64,
 }
 
 impl Default for FetchLimits {
@@ -40,44 +40,54 @@ impl Default for FetchLimits {
             idle: Duration::from_secs(20),
             total: Duration::from_mins(10),
             max_redirects: 5,
+            cache_bytes: 1 << 30,
         }
     }
 }
 
-/// Fetches URLs into temporary files. Cloning is cheap.
-#[derive(Clone)]
-pub struct Fetcher {
-    policy: Arc<UrlPolicy>,
-    resolver: Arc<dyn Resolver>,
-    limits: FetchLimits,
-    tls: Arc<ClientConfig>,
+/// A source that answers.
+#[derive(Debug)]
+pub enum Remote {
+    /// All of it is here: it is small, or its server knows no ranges.
+    Whole(Fetched),
+    /// It is read as needed.
+    Ranged(Ranged),
 }
+
+/// Fetches URLs. Cloning is cheap.
+#[derive(Clone)]
+pub struct Fetcher(Arc<Client>);
 
 impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fetcher")
-            .field("policy", &self.policy)
-            .field("limits", &self.limits)
+            .field("policy", &self.0.policy)
+            .field("limits", &self.0.limits)
             .finish_non_exhaustive()
     }
 }
 
 impl Fetcher {
-    /// With the system's resolver.
+    /// With the system's resolver and the web's certificate authorities.
     #[must_use]
     pub fn new(policy: UrlPolicy, limits: FetchLimits) -> Self {
-        Self::with_resolver(policy, limits, Arc::new(SystemResolver))
+        Self::with(policy, limits, Arc::new(SystemResolver), &[])
     }
 
-    /// With another resolver.
+    /// With another resolver, and with `authorities` that are trusted beside the web's.
     #[must_use]
-    pub fn with_resolver(policy: UrlPolicy, limits: FetchLimits, resolver: Arc<dyn Resolver>) -> Self {
-        Self {
-            policy: Arc::new(policy),
+    pub fn with(
+        policy: UrlPolicy,
+        limits: FetchLimits,
+        resolver: Arc<dyn Resolver>,
+        authorities: &[CertificateDer<'static>],
+    ) -> Self {
+        Self(Arc::new(Client {
+            policy,
             resolver,
             limits,
-            tls: tls_config(),
-        }
+            tls: tls_config(authorities),
+        }))
     }
 
     /// Checks a URL without touching the network.
@@ -88,7 +98,7 @@ impl Fetcher {
         parse(uri).map(drop)
     }
 
-    /// Fetches `uri` into a new file in `folder`. `headers` go to the origin of `uri` only.
+    /// Fetches all of `uri` into a new file in `folder`. `headers` go to the origin of `uri` only.
     ///
     /// # Errors
     /// [`FetchError`].
@@ -101,92 +111,94 @@ impl Fetcher {
         headers: &SourceHeaders,
         folder: &Path,
     ) -> Result<Fetched, FetchError> {
-        let origin = parse(uri)?;
-        let limit = self.limits.total;
-        timeout(limit, self.follow(origin, headers, folder))
-            .await
-            .unwrap_or(Err(FetchError::Timeout {
-                what: "fetching",
-                limit,
-            }))
+        let source = parse(uri)?;
+        self.in_time(self.download(&source, headers, folder)).await
     }
 
-    async fn follow(
+    /// Opens `uri` for reading by ranges, with the parts that were read kept in a nameless file in `folder`; where the
+    /// server knows no ranges, or the source is small, fetches all of it.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    ///
+    /// # Cancellation
+    /// Dropping the future closes the connection.
+    pub async fn open(
         &self,
-        origin: Url,
+        uri: &str,
+        headers: &SourceHeaders,
+        folder: &Path,
+    ) -> Result<Remote, FetchError> {
+        let source = parse(uri)?;
+        self.in_time(async {
+            let extra = http_ranges::first_range();
+            let ask = Ask {
+                source: &source,
+                headers,
+                extra: &extra,
+            };
+            let exchange = self.0.follow(&source, ask, None).await?;
+            match http_ranges::Answer::of(&exchange.response) {
+                http_ranges::Answer::All => self.store(exchange, folder).await.map(Remote::Whole),
+                http_ranges::Answer::Part(part) => {
+                    let client = Arc::clone(&self.0);
+                    Ranged::begin(client, source, headers.clone(), exchange, part, folder)
+                        .await
+                        .map(Remote::Ranged)
+                }
+                // Such as 416 for a file without bytes, or a part of unknown length.
+                http_ranges::Answer::Other => {
+                    drop(exchange);
+                    self.download(&source, headers, folder).await.map(Remote::Whole)
+                }
+            }
+        })
+        .await
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {
+        let limit = self.0.limits.total;
+        let what = "fetching";
+        timeout(limit, work)
+            .await
+            .unwrap_or(Err(FetchError::Timeout { what, limit }))
+    }
+
+    async fn download(
+        &self,
+        source: &Url,
         headers: &SourceHeaders,
         folder: &Path,
     ) -> Result<Fetched, FetchError> {
-        let mut url = origin.clone();
-        for _ in 0..=self.limits.max_redirects {
-            // The connection's task lives in this set, and so dies with this future.
-            let mut tasks = JoinSet::new();
-            let response = self.get(&url, &origin, headers, &mut tasks).await?;
-            match redirect(&url, &response)? {
-                Some(next) => url = next,
-                None => return self.store(response, folder).await,
-            }
-        }
-        Err(FetchError::Unreachable {
-            what: format!("more than {} redirects", self.limits.max_redirects),
-        })
-    }
-
-    async fn get(
-        &self,
-        url: &Url,
-        origin: &Url,
-        headers: &SourceHeaders,
-        tasks: &mut JoinSet<()>,
-    ) -> Result<Response<Incoming>, FetchError> {
-        check_url(url)?;
-        let stream = connect(url, &self.policy, &*self.resolver, &self.tls, self.limits.connect).await?;
-        let broken = |error: hyper::Error| FetchError::Unreachable {
-            what: format!("HTTP failed ({error})"),
+        let extra = &HeaderMap::new();
+        let ask = Ask {
+            source,
+            headers,
+            extra,
         };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        tasks.spawn(async move {
-            // An error shows up in the response or its body as well, where it is handled.
-            connection.await.ok();
-        });
-        let request = request(url, (url.origin() == origin.origin()).then_some(headers))?;
-        let idle = self.limits.idle;
-        timeout(idle, sender.send_request(request))
-            .await
-            .map_err(|_elapsed| FetchError::Timeout {
-                what: "waiting for the response",
-                limit: idle,
-            })?
-            .map_err(broken)
+        let exchange = self.0.follow(source, ask, None).await?;
+        check_status(exchange.response.status())?;
+        self.store(exchange, folder).await
     }
 
-    async fn store(&self, response: Response<Incoming>, folder: &Path) -> Result<Fetched, FetchError> {
-        check_status(response.status())?;
-        let FetchLimits { max_bytes, idle, .. } = self.limits;
-        let too_large = FetchError::TooLarge { limit: max_bytes };
-        let announced = response
+    async fn store(&self, exchange: Exchange, folder: &Path) -> Result<Fetched, FetchError> {
+        let limit = self.0.limits.max_bytes;
+        let too_large = FetchError::TooLarge { limit };
+        let announced = exchange
+            .response
             .headers()
             .get(header::CONTENT_LENGTH)
             .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|bytes| bytes > max_bytes) {
+        if announced.is_some_and(|bytes| bytes > limit) {
             return Err(too_large);
         }
         let sink = Sink::start(folder)?;
-        let (mut body, mut received) = (response.into_body(), 0_u64);
-        loop {
-            let next = timeout(idle, body.frame())
-                .await
-                .map_err(|_elapsed| FetchError::Timeout {
-                    what: "waiting for more bytes",
-                    limit: idle,
-                })?;
-            let Some(frame) = next else { break };
-            let frame = frame.map_err(|error| FetchError::Unreachable {
-                what: format!("the body ended early, after {received} bytes ({error})"),
-            })?;
-            let Ok(chunk) = frame.into_data() else { continue };
+        // The connection must live as long as its body.
+        let (mut body, _connection) = (exchange.response.into_body(), exchange.connection);
+        let mut received = 0;
+        while let Some(chunk) = self.0.chunk(&mut body).await? {
             received += chunk.len() as u64;
-            if received > max_bytes {
+            if received > limit {
                 return Err(too_large);
             }
             if !sink.push(chunk).await {
@@ -208,63 +220,4 @@ fn parse(uri: &str) -> Result<Url, FetchError> {
     let url = Url::parse(uri).map_err(|error| invalid(format!("the URL is malformed ({error})")))?;
     check_url(&url)?;
     Ok(url)
-}
-
-fn request(url: &Url, headers: Option<&SourceHeaders>) -> Result<Request<Empty<Bytes>>, FetchError> {
-    let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    let authority = match url.port() {
-        Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),
-        None => url.host_str().unwrap_or_default().to_owned(),
-    };
-    let mut request = Request::get(path)
-        .header(header::HOST, authority)
-        .header(
-            header::USER_AGENT,
-            concat!("reelsight/", env!("CARGO_PKG_VERSION")),
-        )
-        .header(header::ACCEPT, "*/*")
-        .body(Empty::new())
-        .map_err(|error| FetchError::Invalid {
-            field: "source.uri",
-            message: error.to_string(),
-        })?;
-    if let Some(headers) = headers {
-        for (name, value) in headers.map() {
-            request.headers_mut().insert(name, value.clone());
-        }
-    }
-    Ok(request)
-}
-
-/// Where a redirect leads; its scheme and form are checked before it is followed.
-fn redirect(url: &Url, response: &Response<Incoming>) -> Result<Option<Url>, FetchError> {
-    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return Ok(None);
-    }
-    let lost = || FetchError::Unreachable {
-        what: format!("{} redirects to nowhere", host_text(url)),
-    };
-    let target = response
-        .headers()
-        .get(header::LOCATION)
-        .and_then(|v| v.to_str().ok())
-        .ok_or_else(lost)?;
-    let next = url.join(target).map_err(|_malformed| lost())?;
-    check_url(&next)?;
-    Ok(Some(next))
-}
-
-fn check_status(status: StatusCode) -> Result<(), FetchError> {
-    match status.as_u16() {
-        200 => Ok(()),
-        401 | 403 => Err(FetchError::Auth {
-            status: status.as_u16(),
-        }),
-        404 | 410 => Err(FetchError::NotThere {
-            status: status.as_u16(),
-        }),
-        other => Err(FetchError::Unreachable {
-            what: format!("it answers HTTP {other}"),
-        }),
-    }
 }

@@ -13,17 +13,24 @@
 //! assert!(!policy.allows("example.org", "127.0.0.1".parse().unwrap()));
 //! ```
 
+mod blocks;
+mod client;
 mod connect;
 mod error;
 mod fetcher;
 mod headers;
+mod http_ranges;
 mod policy;
 mod resolve;
 mod sink;
 
+pub use blocks::BlockSource;
+pub use connect::authorities_from_pem;
 pub use error::FetchError;
-pub use fetcher::{FetchLimits, Fetcher};
+pub use fetcher::{FetchLimits, Fetcher, Remote};
 pub use headers::SourceHeaders;
+pub use http_ranges::Ranged;
 pub use policy::{HostOrCidr, UrlPolicy, is_global};
 pub use resolve::{Resolver, SystemResolver};
+pub use rustls_pki_types::CertificateDer;
 pub use sink::Fetched;

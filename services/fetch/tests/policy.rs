@@ -90,6 +90,7 @@ fn limits() -> FetchLimits {
         idle: Duration::from_millis(300),
         total: Duration::from_secs(3),
         max_redirects: 5,
+        cache_bytes: 1 << 20,
     }
 }
 
@@ -261,7 +262,7 @@ fn rebinding(answers: &[&[&str]], allow: &[&str]) -> (Fetcher, Arc<Rebinding>) {
     ));
     let policy = UrlPolicy::new(allow.iter().map(|rule| rule.parse().unwrap()).collect());
     (
-        Fetcher::with_resolver(policy, limits(), Arc::clone(&resolver) as Arc<dyn Resolver>),
+        Fetcher::with(policy, limits(), Arc::clone(&resolver) as Arc<dyn Resolver>, &[]),
         resolver,
     )
 }

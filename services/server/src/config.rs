@@ -9,7 +9,7 @@ use std::{
 };
 
 use reelsight_catalog::{SourceLimits, UploadLimits};
-use reelsight_fetch::{FetchLimits, HostOrCidr, Resolver, SystemResolver};
+use reelsight_fetch::{CertificateDer, FetchLimits, HostOrCidr, Resolver, SystemResolver};
 use reelsight_qa::QaLimits;
 
 use crate::ServerError;
@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub media_roots: Vec<PathBuf>,
     /// What URL sources may reach although it is not global.
     pub url_allow: Vec<HostOrCidr>,
+    /// Certificate authorities that URL sources may be vouched for by, beside the web's.
+    pub url_authorities: Vec<CertificateDer<'static>>,
     /// Looks names of URL sources up.
     pub resolver: Arc<dyn Resolver>,
     /// Requests of any kind at a time; surplus is refused. Default 512.
@@ -70,6 +72,7 @@ impl Default for ServerConfig {
             data_dir: ".data".into(),
             media_roots: Vec::new(),
             url_allow: Vec::new(),
+            url_authorities: Vec::new(),
             resolver: Arc::new(SystemResolver),
             max_requests: 512,
             max_message_bytes: 8 << 20,

@@ -40,7 +40,8 @@ impl Services {
         let dir = DataDir::open(&config.data_dir)?;
         let (store, pages) = (Store::open(&dir)?, PageTokens::open(&dir)?);
         let policy = UrlPolicy::new(config.url_allow.clone());
-        let fetcher = Fetcher::with_resolver(policy, config.fetch.clone(), Arc::clone(&config.resolver));
+        let (limits, resolver) = (config.fetch.clone(), Arc::clone(&config.resolver));
+        let fetcher = Fetcher::with(policy, limits, resolver, &config.url_authorities);
         let roots = MediaRoots::new(&config.media_roots).map_err(ServerError::MediaRoot)?;
         let sources = Sources::new(dir.clone(), store.clone(), fetcher, roots, config.sources.clone());
         let uploads = Uploads::new(dir, store.clone(), sources.clone(), config.uploads.clone());
