@@ -92,9 +92,9 @@ pub fn read_frames(
     if let Some((width, height)) = size {
         check_output(width, height, &options.limits)?;
     }
-    let orientation = index.orientation;
+    let (orientation, limits) = (index.orientation, options.limits.clone());
     Run::start(input, index, frames, options, move || {
-        ToRgb::new(orientation, size, scale_in_yuv)
+        ToRgb::new(orientation, size, scale_in_yuv, &limits)
     })
     .map(FrameReader)
 }

@@ -1,5 +1,7 @@
 //! Turns packed RGB upright.
 
+use std::collections::TryReserveError;
+
 use crate::index::Orientation;
 
 const CHANNELS: usize = 3;
@@ -10,8 +12,10 @@ pub(super) fn upright(
     stride: usize,
     (width, height): (usize, usize),
     orientation: Orientation,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(width * height * CHANNELS);
+) -> Result<Vec<u8>, TryReserveError> {
+    let mut out = Vec::new();
+    // Pictures are the one thing that is large enough to meet a memory limit.
+    out.try_reserve_exact(width * height * CHANNELS)?;
     let row = |y: usize| &src[y * stride..][..width * CHANNELS];
     let column = |x: usize| if orientation.from_right { width - 1 - x } else { x };
     let line = |y: usize| {
@@ -38,7 +42,7 @@ pub(super) fn upright(
     } else {
         (0..height).for_each(|y| out.extend_from_slice(row(line(y))));
     }
-    out
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -56,7 +60,7 @@ mod tests {
             from_right,
             from_bottom,
         };
-        let out = upright(&src, 7, (2, 3), orientation);
+        let out = upright(&src, 7, (2, 3), orientation).unwrap();
         out.iter().step_by(3).map(|&name| char::from(name)).collect()
     }
 

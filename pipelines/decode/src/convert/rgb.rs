@@ -13,7 +13,7 @@ use super::{
     orient::upright,
     scale::{Scaler, Setup},
 };
-use crate::{error::DecodeError, index::Orientation, stats::thread_cpu};
+use crate::{error::DecodeError, index::Orientation, limits::DecodeLimits, stats::thread_cpu};
 
 /// A scaler, what it was made for, and the picture that it writes to.
 struct Ready {
@@ -27,17 +27,25 @@ pub(crate) struct ToRgb {
     orientation: Orientation,
     size: Option<(u32, u32)>,
     scale_in_yuv: bool,
+    /// For the error when memory runs out.
+    max_memory_bytes: u64,
     ready: Option<Ready>,
     time: ConvertTime,
 }
 
 impl ToRgb {
     /// A converter that turns pictures by `orientation` and stretches them to `size`, exactly or in YUV.
-    pub(crate) fn new(orientation: Orientation, size: Option<(u32, u32)>, scale_in_yuv: bool) -> Self {
+    pub(crate) fn new(
+        orientation: Orientation,
+        size: Option<(u32, u32)>,
+        scale_in_yuv: bool,
+        limits: &DecodeLimits,
+    ) -> Self {
         Self {
             orientation,
             size,
             scale_in_yuv,
+            max_memory_bytes: limits.max_memory_bytes,
             ready: None,
             time: ConvertTime::default(),
         }
@@ -62,13 +70,16 @@ impl ToRgb {
             let (width, height) = on_the_way.unwrap_or(stored);
             let rgb = frame::Video::new(Pixel::RGB24, width, height);
             if is_without_pixels(&rgb) {
-                let detail = format!("no memory for a picture of {width}x{height}");
-                return Err(DecodeError::Internal { detail });
+                return Err(out_of_memory(self.max_memory_bytes));
             }
             Ready { setup, scaler, rgb }
         };
         Ok(self.ready.insert(ready))
     }
+}
+
+fn out_of_memory(limit: u64) -> DecodeError {
+    DecodeError::TooMuchMemory { limit }
 }
 
 /// Whether there was no memory for the picture; the safe layer does not look.
@@ -83,12 +94,13 @@ impl Convert for ToRgb {
 
     fn convert(&mut self, picture: &frame::Video, label: Label) -> Result<RgbFrame, DecodeError> {
         let begun = thread_cpu();
-        let orientation = self.orientation;
+        let (orientation, limit) = (self.orientation, self.max_memory_bytes);
         let Ready { scaler, rgb, .. } = self.ready_for(picture)?;
         scaler.run(picture, rgb);
         let (mut width, mut height) = orientation.shown_size((rgb.width(), rgb.height()));
         let stored = (rgb.width() as usize, rgb.height() as usize);
-        let mut data = upright(rgb.data(0), rgb.stride(0), stored, orientation);
+        let mut data = upright(rgb.data(0), rgb.stride(0), stored, orientation)
+            .map_err(|_unreserved| out_of_memory(limit))?;
         let converted = thread_cpu();
         self.time.convert += converted.saturating_sub(begun);
         if let Some(size) = self.size.filter(|&size| size != (width, height)) {
