@@ -68,7 +68,7 @@ impl Model {
             )?),
             None => None,
         };
-        if folder.graph(Role::Decoder).is_dynamically_quantized() {
+        if folder.is_dynamically_quantized() {
             tracing::warn!(
                 model = folder.name(),
                 "the decoder quantises activations: answers depend on chunk sizes"
@@ -131,7 +131,11 @@ fn normalised(answer: &str) -> String {
 }
 
 fn session(folder: &ModelFolder, role: Role, config: &EngineConfig) -> Result<Session, EngineError> {
-    load(folder.graph_path(role), role.stem(), config)
+    let missing = || EngineError::Model {
+        message: format!("the folder has no {} graph", role.stem()),
+    };
+    let path = folder.graph_path(role).ok_or_else(missing)?;
+    load(path, role.stem(), config)
 }
 
 fn load(path: &Path, name: &str, config: &EngineConfig) -> Result<Session, EngineError> {

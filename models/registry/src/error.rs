@@ -28,6 +28,14 @@ pub enum RegistryError {
         /// What was found instead.
         why: String,
     },
+    /// Files of different models lie in one folder: download all of them from one place.
+    #[error("{} mixes files of different models: {why}; download all of them from one place", path.display())]
+    Mixed {
+        /// The model folder.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
     /// A file is damaged: download it again.
     #[error("{} is damaged: {why}", path.display())]
     Corrupt {

@@ -9,7 +9,11 @@ use serde_json::Value;
 
 use crate::{
     Digest, GraphSummary, Layout, Manifest, RegistryError, Role,
-    layout::{precisions, suffix},
+    choose::{Chosen, GraphFile, choose},
+    files::{card_license, read_json, require},
+    genai::GenAi,
+    layout::{detect, graphs_dir},
+    mixed,
 };
 
 /// A complete model folder. Opening it reads configuration and graph headers, no weights.
@@ -27,13 +31,6 @@ pub struct ModelFolder {
     license: String,
 }
 
-/// A graph that is used.
-#[derive(Debug, Clone)]
-struct GraphFile {
-    path: PathBuf,
-    summary: GraphSummary,
-}
-
 impl ModelFolder {
     /// Detects what is in `path` and checks that everything the graphs refer to is there.
     ///
@@ -46,16 +43,15 @@ impl ModelFolder {
             });
         }
         let layout = detect(path)?;
-        if layout != Layout::ThreePart {
-            let why =
-                format!("the {layout} layout holds no vision encoder and decoder that can be run apart");
-            return Err(RegistryError::Unsupported {
-                path: path.to_owned(),
-                why,
-            });
-        }
-        let config = read_json(&path.join("config.json"))?;
         let manifest = Manifest::read(path)?;
+        let genai = match layout {
+            Layout::GenAi => Some(GenAi::read(path)?),
+            _ => None,
+        };
+        let config = match (read_json(&path.join("config.json")), &genai) {
+            (Err(RegistryError::MissingFiles { .. }), Some(genai)) => genai.config()?,
+            (config, _) => config?,
+        };
         let family = config["model_type"].as_str().unwrap_or_default().to_owned();
         if family.is_empty() {
             return Err(RegistryError::corrupt(
@@ -64,8 +60,12 @@ impl ModelFolder {
             ));
         }
         require(path, &["tokenizer.json".into()])?;
-        let available = precisions(&graphs_dir(path));
-        let (precision, graphs) = choose(path, &manifest, &available)?;
+        let Chosen {
+            precision,
+            graphs,
+            available,
+        } = choose(path, layout, genai.as_ref(), &config, &manifest)?;
+        mixed::check(path, &config, &graphs)?;
         let folder_name = path.canonicalize().map_err(RegistryError::io(path))?;
         let folder_name = folder_name
             .file_name()
@@ -81,7 +81,7 @@ impl ModelFolder {
             family,
             layout,
             precision,
-            available: available.into_iter().map(|(name, _)| name.to_owned()).collect(),
+            available,
             graphs,
             config,
             manifest,
@@ -124,13 +124,11 @@ impl ModelFolder {
         &self.available
     }
 
-    /// Path of the graph in use for `role`.
-    ///
-    /// # Panics
-    /// Never: [`ModelFolder::open`] refuses a folder without all roles.
+    /// Path of the graph in use for `role`; `None` when the model has none: a text model has no vision encoder, and a
+    /// decoder that takes `input_ids` no embedding apart.
     #[must_use]
-    pub fn graph_path(&self, role: Role) -> &Path {
-        &self.graphs[&role].path
+    pub fn graph_path(&self, role: Role) -> Option<&Path> {
+        self.graphs.get(&role).map(|graph| &*graph.path)
     }
 
     /// The optional graph that says what an answer rests on.
@@ -140,10 +138,17 @@ impl ModelFolder {
         path.is_file().then_some(path)
     }
 
-    /// Header of the graph in use for `role`.
+    /// Header of the graph in use for `role`; `None` as for [`ModelFolder::graph_path`].
     #[must_use]
-    pub fn graph(&self, role: Role) -> &GraphSummary {
-        &self.graphs[&role].summary
+    pub fn graph(&self, role: Role) -> Option<&GraphSummary> {
+        self.graphs.get(&role).map(|graph| &graph.summary)
+    }
+
+    /// Whether the decoder quantises activations while it runs: its answers then depend on the size of chunks.
+    #[must_use]
+    pub fn is_dynamically_quantized(&self) -> bool {
+        self.graph(Role::Decoder)
+            .is_some_and(GraphSummary::is_dynamically_quantized)
     }
 
     /// `config.json`.
@@ -237,189 +242,4 @@ impl ModelFolder {
         files.dedup();
         files
     }
-}
-
-/// Graphs lie in `onnx/`, or beside the configuration.
-fn graphs_dir(root: &Path) -> PathBuf {
-    let inner = root.join("onnx");
-    if inner.is_dir() { inner } else { root.to_owned() }
-}
-
-fn detect(root: &Path) -> Result<Layout, RegistryError> {
-    if root.join("genai_config.json").is_file() {
-        return Ok(Layout::GenAi);
-    }
-    let found = precisions(&graphs_dir(root));
-    let has = |role| found.iter().any(|(_, roles)| roles.contains(&role));
-    if has(Role::VisionEncoder) || has(Role::EmbedTokens) {
-        return Ok(Layout::ThreePart);
-    }
-    if has(Role::Decoder)
-        || ["model.onnx", "onnx/model.onnx"]
-            .iter()
-            .any(|file| root.join(file).is_file())
-    {
-        return Ok(Layout::TextOnly);
-    }
-    let why = if root.join("model.safetensors").is_file() {
-        "it holds PyTorch weights only: export it to ONNX first"
-    } else {
-        "it holds no onnx/vision_encoder.onnx, onnx/embed_tokens.onnx and onnx/decoder_model_merged.onnx"
-    };
-    Err(RegistryError::Unsupported {
-        path: root.to_owned(),
-        why: why.into(),
-    })
-}
-
-/// Picks a precision and opens its graphs.
-fn choose(
-    root: &Path,
-    manifest: &Manifest,
-    available: &[(&'static str, Vec<Role>)],
-) -> Result<(String, BTreeMap<Role, GraphFile>), RegistryError> {
-    if let Some(precision) = &manifest.precision {
-        return Ok((precision.clone(), open_graphs(root, manifest, precision)?));
-    }
-    let complete = available
-        .iter()
-        .filter(|(_, roles)| roles.len() == Role::ALL.len());
-    let mut refused = None;
-    for (precision, _) in complete {
-        match open_graphs(root, manifest, precision) {
-            // Chunked prefill and follow-ups would change the answers: the last choice, not the first.
-            Ok(graphs) if graphs[&Role::Decoder].summary.is_dynamically_quantized() => {
-                refused.get_or_insert(Ok(((*precision).to_owned(), graphs)));
-            }
-            Ok(graphs) => return Ok(((*precision).to_owned(), graphs)),
-            Err(error) => {
-                refused.get_or_insert(Err(error));
-            }
-        }
-    }
-    refused.unwrap_or_else(|| {
-        let precision = available.first().map_or("fp32", |(name, _)| *name);
-        Ok((precision.to_owned(), open_graphs(root, manifest, precision)?))
-    })
-}
-
-fn open_graphs(
-    root: &Path,
-    manifest: &Manifest,
-    precision: &str,
-) -> Result<BTreeMap<Role, GraphFile>, RegistryError> {
-    let dir = graphs_dir(root);
-    let mut graphs = BTreeMap::new();
-    let mut files = Vec::new();
-    for role in Role::ALL {
-        let precision = manifest
-            .precisions
-            .get(role.stem())
-            .map_or(precision, String::as_str);
-        let suffix = suffix(precision).ok_or_else(|| RegistryError::Unsupported {
-            path: root.to_owned(),
-            why: format!("its manifest asks for precision {precision:?}, which does not exist"),
-        })?;
-        let path = dir.join(format!("{}{suffix}.onnx", role.stem()));
-        files.push(path.strip_prefix(root).unwrap_or(&path).to_owned());
-        graphs.insert(role, path);
-    }
-    require(root, &files)?;
-    let mut opened = BTreeMap::new();
-    for (role, path) in graphs {
-        opened.insert(
-            role,
-            GraphFile {
-                summary: GraphSummary::read(&path)?,
-                path,
-            },
-        );
-    }
-    require_external(root, &opened)?;
-    Ok(opened)
-}
-
-/// External data must exist and be long enough, and must not lead out of the folder.
-fn require_external(root: &Path, graphs: &BTreeMap<Role, GraphFile>) -> Result<(), RegistryError> {
-    let mut files = Vec::new();
-    for GraphFile { path, summary } in graphs.values() {
-        let dir = path.parent().unwrap_or(root);
-        for (location, needed) in &summary.external {
-            let inside = Path::new(location)
-                .components()
-                .all(|part| matches!(part, std::path::Component::Normal(_)));
-            if !inside {
-                return Err(RegistryError::corrupt(
-                    path,
-                    format!("its external data {location:?} lies outside"),
-                ));
-            }
-            let file = dir.join(location);
-            let shown = file.strip_prefix(root).unwrap_or(&file).display().to_string();
-            match file.metadata() {
-                Ok(metadata) if metadata.len() >= needed.min_bytes => {}
-                Ok(metadata) => {
-                    files.push(format!(
-                        "{shown} (has {} of {} bytes)",
-                        metadata.len(),
-                        needed.min_bytes
-                    ));
-                }
-                Err(_) => files.push(shown),
-            }
-        }
-    }
-    files.sort();
-    files.dedup();
-    if files.is_empty() {
-        Ok(())
-    } else {
-        Err(RegistryError::MissingFiles {
-            path: root.to_owned(),
-            files,
-        })
-    }
-}
-
-fn require(root: &Path, files: &[PathBuf]) -> Result<(), RegistryError> {
-    let missing = files.iter().filter(|file| !root.join(file).is_file());
-    let files: Vec<_> = missing.map(|file| file.display().to_string()).collect();
-    if files.is_empty() {
-        Ok(())
-    } else {
-        Err(RegistryError::MissingFiles {
-            path: root.to_owned(),
-            files,
-        })
-    }
-}
-
-fn read_json(path: &Path) -> Result<Value, RegistryError> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            let root = path.parent().unwrap_or(path).to_owned();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            RegistryError::MissingFiles {
-                path: root,
-                files: name.into_iter().collect(),
-            }
-        } else {
-            RegistryError::io(path)(error)
-        }
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| RegistryError::corrupt(path, error.to_string()))
-}
-
-/// `license:` of the card's front matter.
-fn card_license(root: &Path) -> String {
-    let card = std::fs::read_to_string(root.join("README.md")).unwrap_or_default();
-    let front = card
-        .strip_prefix("---\n")
-        .and_then(|rest| rest.split_once("\n---"))
-        .map_or("", |(front, _)| front);
-    let line = front.lines().find_map(|line| line.strip_prefix("license:"));
-    line.map_or_else(
-        || "unknown".to_owned(),
-        |license| license.trim().trim_matches('"').to_owned(),
-    )
 }

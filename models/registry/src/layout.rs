@@ -1,6 +1,12 @@
 //! The layouts that exist in the wild, by which files are there.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use crate::RegistryError;
 
 /// Who wrote the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +15,7 @@ pub enum Layout {
     ThreePart,
     /// onnxruntime-genai: `genai_config.json` beside the graphs.
     GenAi,
-    /// A text model alone: one decoder graph that takes `input_ids`.
+    /// transformers.js, a text model: `embed_tokens` and `decoder_model_merged`, or `model` that takes `input_ids`.
     TextOnly,
 }
 
@@ -38,13 +44,18 @@ impl Role {
     /// All roles of the three-part layout.
     pub const ALL: [Self; 3] = [Self::EmbedTokens, Self::VisionEncoder, Self::Decoder];
 
-    /// The stem of its files.
+    /// The usual stem of its files.
     #[must_use]
     pub fn stem(self) -> &'static str {
+        self.stems()[0]
+    }
+
+    /// All stems of its files; text decoders have another.
+    fn stems(self) -> &'static [&'static str] {
         match self {
-            Self::EmbedTokens => "embed_tokens",
-            Self::VisionEncoder => "vision_encoder",
-            Self::Decoder => "decoder_model_merged",
+            Self::EmbedTokens => &["embed_tokens"],
+            Self::VisionEncoder => &["vision_encoder"],
+            Self::Decoder => &["decoder_model_merged", "model"],
         }
     }
 }
@@ -80,11 +91,48 @@ pub(crate) fn precisions(graphs: &Path) -> Vec<(&'static str, Vec<Role>)> {
     for (rank, (name, suffix)) in SUFFIXES.iter().enumerate() {
         let roles: Vec<_> = Role::ALL
             .into_iter()
-            .filter(|role| graphs.join(format!("{}{suffix}.onnx", role.stem())).is_file())
+            .filter(|&role| graph_file(graphs, role, suffix).is_file())
             .collect();
         if !roles.is_empty() {
             found.insert(rank, (*name, roles));
         }
     }
     found.into_values().collect()
+}
+
+/// The file of a role: the first of its stems that is there, else the usual one.
+pub(crate) fn graph_file(graphs: &Path, role: Role, suffix: &str) -> PathBuf {
+    let file = |stem: &str| graphs.join(format!("{stem}{suffix}.onnx"));
+    let found = role.stems().iter().map(|stem| file(stem)).find(|file| file.is_file());
+    found.unwrap_or_else(|| file(role.stem()))
+}
+
+/// Graphs lie in `onnx/`, or beside the configuration.
+pub(crate) fn graphs_dir(root: &Path) -> PathBuf {
+    let inner = root.join("onnx");
+    if inner.is_dir() { inner } else { root.to_owned() }
+}
+
+/// The layout of `root`, by which files are there.
+pub(crate) fn detect(root: &Path) -> Result<Layout, RegistryError> {
+    if root.join(crate::genai::FILE).is_file() {
+        return Ok(Layout::GenAi);
+    }
+    let found = precisions(&graphs_dir(root));
+    let has = |role| found.iter().any(|(_, roles)| roles.contains(&role));
+    if has(Role::VisionEncoder) {
+        return Ok(Layout::ThreePart);
+    }
+    if has(Role::Decoder) || has(Role::EmbedTokens) {
+        return Ok(Layout::TextOnly);
+    }
+    let why = if root.join("model.safetensors").is_file() || root.join("model.safetensors.index.json").is_file() {
+        "it holds PyTorch weights only: export it to ONNX first"
+    } else {
+        "it holds no onnx/decoder_model_merged.onnx or onnx/model.onnx"
+    };
+    Err(RegistryError::Unsupported {
+        path: root.to_owned(),
+        why: why.into(),
+    })
 }

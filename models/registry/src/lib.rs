@@ -10,12 +10,16 @@
 //! # Ok::<(), reelsight_registry::RegistryError>(())
 //! ```
 
+mod choose;
 mod digest;
 mod error;
+mod files;
 mod folder;
+mod genai;
 mod layout;
 mod list;
 mod manifest;
+mod mixed;
 mod onnx;
 mod wire;
 
