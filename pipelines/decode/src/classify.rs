@@ -22,7 +22,7 @@ pub(crate) enum Entry {
     /// The same, except for pictures that are decoded after it and shown before it.
     Open,
     /// A decoder that begins here shows pictures once so many reference pictures have been decoded. Good enough to
-    /// begin a file; never used to skip a part of one, as encoders let later pictures refer to what came before.
+    /// begin a file, and to skip a part of one whose pictures are not reordered (see `plan`).
     Gradual(u32),
 }
 
@@ -46,6 +46,8 @@ pub(crate) struct Class {
     pub(crate) broken_link: bool,
     /// The second field of the picture in the packet before it.
     pub(crate) second_field: bool,
+    /// Its data were not read yet: all this is what the container says.
+    pub(crate) unread: bool,
 }
 
 impl Class {

@@ -111,36 +111,89 @@ struct Stream<'a> {
 /// Places where decoding may begin.
 struct Entries<'a> {
     packets: &'a [PacketRecord],
-    at: Vec<u32>,
+    at: Vec<Place>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    packet: u32,
+    /// Of a gradual refresh: the packet with which it is complete.
+    complete: u32,
 }
 
 impl<'a> Entries<'a> {
     fn new(packets: &'a [PacketRecord]) -> Self {
-        let is_entry = |packet: &PacketRecord| matches!(packet.class.entry, Entry::Clean | Entry::Open);
-        let at = (0..)
-            .zip(packets)
-            .filter(|(_, packet)| is_entry(packet))
-            .map(|(ordinal, _)| ordinal)
-            .collect();
+        let mut at = Vec::new();
+        let mut refreshes = None;
+        for (packet, record) in (0..).zip(packets) {
+            let complete = match record.class.entry {
+                Entry::None => None,
+                Entry::Clean | Entry::Open => Some(packet),
+                Entry::Gradual(frames) => refreshes
+                    .get_or_insert_with(|| Refreshes::new(packets))
+                    .complete(packet, frames),
+            };
+            at.extend(complete.map(|complete| Place { packet, complete }));
+        }
         Self { packets, at }
     }
 
     /// The latest packet from which `packet` can be decoded exactly; the first, when there is none before it.
     fn before(&self, packet: u32) -> u32 {
-        let candidates = self.at.partition_point(|&entry| entry <= packet);
+        let candidates = self.at.partition_point(|place| place.packet <= packet);
         let serving = self.at[..candidates]
             .iter()
             .rev()
-            .find(|&&entry| self.serves(entry, packet));
-        serving.copied().unwrap_or(0)
+            .find(|place| self.serves(place, packet));
+        serving.map_or(0, |place| place.packet)
     }
 
-    fn serves(&self, entry: u32, packet: u32) -> bool {
-        let [at, target] = [entry, packet].map(|ordinal| &self.packets[ordinal as usize]);
-        at.class.entry == Entry::Clean
-            || entry == packet
-            || target.pts >= at.pts
-            || target.class.decodable_leading
+    fn serves(&self, place: &Place, packet: u32) -> bool {
+        let record = |ordinal: u32| &self.packets[ordinal as usize];
+        let (complete, target) = (record(place.complete), record(packet));
+        let follows = packet >= place.complete && target.pts >= complete.pts;
+        match record(place.packet).class.entry {
+            Entry::Gradual(_) => follows,
+            Entry::Clean => true,
+            _ => follows || place.packet == packet || target.class.decodable_leading,
+        }
+    }
+}
+
+/// What tells when a gradual refresh is complete.
+struct Refreshes {
+    /// Packets of reference pictures.
+    references: Vec<u32>,
+    /// Packets that are shown before the packet before them.
+    reordered: Vec<u32>,
+}
+
+impl Refreshes {
+    fn new(packets: &[PacketRecord]) -> Self {
+        let is_reference = |packet: &PacketRecord| !packet.class.disposable && !packet.class.second_field;
+        let references = (0..).zip(packets).filter(|(_, packet)| is_reference(packet));
+        let reordered = (1..)
+            .zip(packets.windows(2))
+            .filter(|(_, pair)| pair[1].pts < pair[0].pts);
+        Self {
+            references: references.map(|(ordinal, _)| ordinal).collect(),
+            reordered: reordered.map(|(ordinal, _)| ordinal).collect(),
+        }
+    }
+
+    /// The packet with which a refresh that begins at `start` and takes so many reference pictures is complete. `None`
+    /// where pictures are reordered on the way: x264 promises an exact refresh there, too, and lets B-pictures look at
+    /// what is not refreshed yet.
+    fn complete(&self, start: u32, frames: u32) -> Option<u32> {
+        let after = |ordinals: &[u32]| ordinals.partition_point(|&ordinal| ordinal <= start);
+        let last = after(&self.references).checked_add(frames.checked_sub(1)? as usize)?;
+        let complete = *self.references.get(last)?;
+        let in_order = self
+            .reordered
+            .get(after(&self.reordered))
+            .is_none_or(|&reordered| reordered > complete);
+        in_order.then_some(complete)
     }
 }
 

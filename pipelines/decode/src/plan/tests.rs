@@ -241,3 +241,35 @@ fn known_references_are_followed_and_nothing_else_is_kept() {
     assert_eq!(keep(5), [true, false, false, true, true, true]);
     assert_eq!(keep(2), [true, true, true]);
 }
+
+#[test]
+fn a_complete_refresh_is_a_place_to_begin_and_one_with_reordered_pictures_is_not() {
+    let entry = |entry| Class {
+        entry,
+        ..Class::default()
+    };
+    let stream = |times: [i64; 8]| -> Vec<_> {
+        let class = |at| match at {
+            0 => entry(Entry::Clean),
+            3 => entry(Entry::Gradual(2)),
+            _ => Class::default(),
+        };
+        times
+            .into_iter()
+            .enumerate()
+            .map(|(at, pts)| record(pts, class(at)))
+            .collect()
+    };
+    let starts = |packets: &[PacketRecord]| {
+        let order = order(packets);
+        let start =
+            |frame| DecodePlan::for_stream(stream_of(packets), &order, vec![frame], 1).intervals[0].start;
+        [4, 5, 7].map(start)
+    };
+    assert_eq!(
+        starts(&stream([0, 1, 2, 3, 4, 5, 6, 7])),
+        [0, 3, 3],
+        "before, with and after the last of two"
+    );
+    assert_eq!(starts(&stream([0, 1, 2, 3, 6, 5, 4, 7])), [0, 0, 0]);
+}
