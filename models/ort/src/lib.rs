@@ -24,6 +24,7 @@
 
 mod buffer;
 mod error;
+pub mod graph;
 mod library;
 mod local;
 mod runtime;

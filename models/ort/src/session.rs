@@ -19,6 +19,9 @@ use crate::{Element, OrtError, Runtime, Tensor};
 /// How often a waiting caller looks whether it should stop.
 const POLL: Duration = Duration::from_millis(5);
 
+/// Where ONNX Runtime looks for external data when it is not beside the graph.
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
 /// How to run one graph.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
@@ -247,7 +250,11 @@ fn serve(
     }
 }
 
-pub(crate) fn open(runtime: &Runtime, path: &Path, options: &SessionOptions) -> ort::Result<ort::session::Session> {
+pub(crate) fn open(
+    runtime: &Runtime,
+    path: &Path,
+    options: &SessionOptions,
+) -> ort::Result<ort::session::Session> {
     let mut builder = ort::session::Session::builder(runtime.environment())?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_log_id(&options.name)?;
@@ -256,6 +263,10 @@ pub(crate) fn open(runtime: &Runtime, path: &Path, options: &SessionOptions) -> 
     }
     // Sessions share the cores: threads that spin while they wait would take them from each other.
     builder = builder.with_intra_op_spinning(false)?;
+    // A prepared graph lies in a cache, its weights in the model's folder.
+    if let Some(folder) = crate::graph::weights_dir(path) {
+        builder = builder.with_config_entry(WEIGHTS_FOLDER, folder)?;
+    }
     builder.commit_from_file(path)
 }
 
