@@ -9,23 +9,51 @@ use std::{
 use reelsight_media::{CancelFlag, FrameError, FrameSource, MediaTime};
 use tokio::sync::mpsc;
 
-use crate::{EngineError, GenerationOptions, TokenLogprob, session::SessionKv};
+use crate::{
+    EngineError, GenerationOptions, KvTier, TokenLogprob, TraceSpan, scheduler::Waker, session::SessionKv,
+};
 
 /// How the engine is set up; all bounds of its queues are here.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Threads inside each ONNX Runtime session.
     pub intra_threads: usize,
-    /// Asks that run at the same time; each has one job thread.
+    /// Asks that run at the same time: those on videos have a decoder and an encoder at work.
     pub max_active: usize,
     /// Asks that may wait beyond the active ones; one more is [`EngineError::QueueFull`].
     pub max_queued: usize,
-    /// Tokens of visual prompt that are prefilled in one run of the decoder graph.
+    /// Tokens of a prompt that are prefilled in one run of the decoder graph: running answers wait for at most one such
+    /// run between two tokens.
     pub prefill_chunk: usize,
+    /// Answers that are decoded in one run of the decoder graph.
+    pub max_batch: usize,
+    /// Bytes of KV that running asks may take room for.
+    pub kv_bytes: usize,
+    /// Bytes of KV at rest: prefixes of videos and states of sessions.
+    pub kv_cache_bytes: usize,
+    /// Waiting this long is worth one level of [`Priority`].
+    pub priority_age: Duration,
     /// Frames per run of the vision graph.
     pub vision_batch: usize,
     /// Run decode, preprocess + encode and prefill one after another instead of overlapped (for measurements).
     pub no_overlap: bool,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            intra_threads: 1,
+            max_active: 8,
+            max_queued: 32,
+            prefill_chunk: 256,
+            max_batch: 8,
+            kv_bytes: 2 << 30,
+            kv_cache_bytes: 512 << 20,
+            priority_age: Duration::from_secs(5),
+            vision_batch: 8,
+            no_overlap: false,
+        }
+    }
 }
 
 /// What a loaded model is and wants.
@@ -125,11 +153,18 @@ pub enum AskTarget {
     Video {
         /// Made by [`crate::Engine::plan`].
         plan: VideoPlan,
-        /// Opens the source on the job's own thread, so that nothing is opened before the ask has left the queue.
+        /// Opens the source on a thread of the ask, so that nothing is opened before it has left the queue.
         open: OpenFrames,
+        /// What identifies the content: its digest, and whatever else decides how it is decoded. Asks with equal keys
+        /// and plans share the video's part of the KV cache; `None` shares nothing.
+        key: Option<String>,
     },
     /// The state that an earlier ask returned; only the new turn is prefilled.
     Session(SessionKv),
+    /// Nothing but the question itself.
+    Text,
+    /// A prompt that was made elsewhere, id by id; the question is ignored and no session can be kept.
+    Tokens(Vec<u32>),
 }
 
 impl fmt::Debug for AskTarget {
@@ -140,6 +175,8 @@ impl fmt::Debug for AskTarget {
                 .field("frames", &plan.frames.len())
                 .finish_non_exhaustive(),
             Self::Session(_) => f.write_str("Session"),
+            Self::Text => f.write_str("Text"),
+            Self::Tokens(ids) => write!(f, "Tokens({})", ids.len()),
         }
     }
 }
@@ -161,6 +198,44 @@ pub struct AskJob {
     pub deadline: Option<Instant>,
     /// Raised by the caller to stop the job at the next step.
     pub cancel: CancelFlag,
+    /// Who goes first.
+    pub priority: Priority,
+    /// Whose ask it is: tenants get equal shares of the model.
+    pub tenant: String,
+    /// Return what was done when in [`AskOutcome::trace`].
+    pub trace: bool,
+}
+
+impl AskJob {
+    /// A question with everything else at its default: greedy, no citations, no session, no deadline.
+    #[must_use]
+    pub fn new(target: AskTarget, question: impl Into<String>) -> Self {
+        Self {
+            target,
+            question: question.into(),
+            generation: GenerationOptions::default(),
+            citations: false,
+            keep_session: false,
+            deadline: None,
+            cancel: CancelFlag::new(),
+            priority: Priority::default(),
+            tenant: String::new(),
+            trace: false,
+        }
+    }
+}
+
+/// Who goes first. A higher one takes the place of a lower one when there is not enough for both; whoever waits moves
+/// up with time ([`EngineConfig::priority_age`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Whenever nobody else wants anything.
+    Background,
+    /// Somebody waits for it.
+    #[default]
+    Normal,
+    /// Before everything else.
+    Urgent,
 }
 
 /// What an ask reports while it runs. Ends with `Done`, or with an `Err` item.
@@ -248,6 +323,8 @@ pub struct AskOutcome {
     pub visual_tokens: usize,
     /// Of these: taken from the session's KV cache.
     pub cached_tokens: usize,
+    /// Where those were.
+    pub cached_in: Option<KvTier>,
     /// Tokens of the answer.
     pub completion_tokens: usize,
     /// Ids of the answer's tokens, end-of-turn included when it was produced.
@@ -262,6 +339,8 @@ pub struct AskOutcome {
     pub times: StageTimes,
     /// For the next question, when `keep_session` was set.
     pub session: Option<SessionKv>,
+    /// What was done when, when `trace` was set.
+    pub trace: Vec<TraceSpan>,
 }
 
 /// A submitted ask. Dropping it cancels the job.
@@ -270,10 +349,12 @@ pub struct AskHandle {
     /// Bounded; the job waits when nobody reads, and ends when the receiver is dropped.
     pub events: mpsc::Receiver<Result<EngineEvent, Arc<EngineError>>>,
     pub(crate) cancel: CancelFlag,
+    pub(crate) wake: Waker,
 }
 
 impl Drop for AskHandle {
     fn drop(&mut self) {
         self.cancel.cancel();
+        self.wake.wake();
     }
 }

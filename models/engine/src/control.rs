@@ -23,6 +23,14 @@ impl Control {
         self.cancel.is_cancelled() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
+    /// One that never says stop, for what several asks do together.
+    pub(crate) fn endless() -> Self {
+        Self {
+            cancel: CancelFlag::new(),
+            deadline: None,
+        }
+    }
+
     /// An error when the job must stop.
     pub(crate) fn check(&self) -> Result<(), EngineError> {
         if self.must_stop() {
@@ -46,10 +54,7 @@ impl Control {
     pub(crate) fn error(&self, error: OrtError) -> EngineError {
         match error {
             OrtError::Stopped => self.reason(),
-            OrtError::OutOfMemory { session, .. } => EngineError::DeviceMemory { what: session },
-            other => EngineError::Internal {
-                message: other.to_string(),
-            },
+            other => other.into(),
         }
     }
 }
@@ -63,9 +68,14 @@ impl StageClock {
     pub(crate) fn time<T>(&self, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.0.fetch_add(nanos, Ordering::Relaxed);
+        self.add(start.elapsed());
         result
+    }
+
+    /// Adds what was measured elsewhere.
+    pub(crate) fn add(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanos, Ordering::Relaxed);
     }
 
     fn total(&self) -> Duration {

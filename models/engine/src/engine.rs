@@ -6,22 +6,36 @@ use reelsight_media::Timeline;
 use reelsight_registry::ModelFolder;
 
 use crate::{
-    AskHandle, AskJob, AskTarget, EngineConfig, EngineError, ModelInfo, SamplingRequest, VideoPlan,
-    model::Model, plan, queue::Queue,
+    AskHandle, AskJob, AskTarget, EngineConfig, EngineError, EngineMetrics, KvTier, ModelInfo,
+    SamplingRequest, SessionKv, VideoPlan,
+    control::Control,
+    graphs::Tokens,
+    kv::{KvStore, probe},
+    model::Model,
+    plan,
+    scheduler::Scheduler,
 };
 
-/// A loaded model with its job threads. Cloning is cheap; the last clone that goes shuts it down.
+/// A loaded model with its scheduler. Cloning is cheap; the last clone that goes shuts it down.
 #[derive(Clone)]
-pub struct Engine(Arc<Queue>);
+pub struct Engine(Arc<Scheduler>);
 
 impl Engine {
-    /// Loads the graphs of `folder` and starts the session and job threads.
+    /// Loads the graphs of `folder`, tries what its decoder can do, and starts the scheduler.
     ///
     /// # Errors
     /// [`EngineError::Model`] when the folder cannot be used, [`EngineError::DeviceMemory`] when it does not fit.
     pub fn load(folder: &ModelFolder, config: EngineConfig) -> Result<Self, EngineError> {
-        let model = Model::load(folder, &config)?;
-        Ok(Self(Arc::new(Queue::start(model, config)?)))
+        let (model, decoder) = Model::load(folder, &config)?;
+        let (takes_ids, context) = (decoder.takes_ids(), model.info.context_tokens);
+        let embed = |ids: &[u32]| match takes_ids {
+            true => Ok(Tokens::Ids(ids.to_vec())),
+            false => model.embed(ids, &Control::endless()).map(Tokens::Embeds),
+        };
+        let (rows, traits) = probe(decoder, config.max_batch.max(1), context, &embed)?;
+        let store = Arc::new(KvStore::new(config.kv_cache_bytes, None));
+        let scheduler = Scheduler::start(Arc::new(model), rows, traits, config, store)?;
+        Ok(Self(Arc::new(scheduler)))
     }
 
     /// What the loaded model is and wants.
@@ -67,7 +81,42 @@ impl Engine {
         self.0.queued()
     }
 
-    /// Cancels all asks and joins all job threads. Later asks are refused.
+    /// What the engine has done and how fast.
+    #[must_use]
+    pub fn metrics(&self) -> EngineMetrics {
+        self.0.metrics()
+    }
+
+    /// Keeps the state of a session under `name`, as long as there is room: least recently used ones go first, and the
+    /// prefixes of videos count among them. What sessions share is there once.
+    pub fn keep(&self, name: &str, session: &SessionKv) {
+        self.0.store().put(name, session);
+    }
+
+    /// The state that was kept under `name`.
+    #[must_use]
+    pub fn kept(&self, name: &str) -> Option<SessionKv> {
+        self.0.store().get(name, self.0.model())
+    }
+
+    /// Where [`Engine::kept`] would find `name`, without counting as a use.
+    #[must_use]
+    pub fn kept_in(&self, name: &str) -> Option<KvTier> {
+        self.0.store().tier(name)
+    }
+
+    /// Forgets `name`.
+    pub fn forget(&self, name: &str) {
+        self.0.store().remove(name);
+    }
+
+    /// Names of what is kept in memory.
+    #[must_use]
+    pub fn kept_names(&self) -> Vec<String> {
+        self.0.store().names()
+    }
+
+    /// Cancels all asks and joins all threads. Later asks are refused.
     pub fn shutdown(&self) {
         self.0.shutdown();
     }
@@ -110,6 +159,10 @@ fn validate(model: &Model, job: &AskJob) -> Result<(), EngineError> {
                 return wrong("question", "the session is prepared: ask something");
             }
         }
+        AskTarget::Text if job.question.is_empty() => return wrong("question", "ask something"),
+        AskTarget::Text => {}
+        AskTarget::Tokens(ids) if ids.is_empty() => return wrong("tokens", "give at least one token"),
+        AskTarget::Tokens(_) => {}
     }
     Ok(())
 }

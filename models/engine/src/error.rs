@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use reelsight_media::FrameError;
+use reelsight_ort::OrtError;
 
 /// Why an ask or a load failed. Messages read after "failed to".
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,16 @@ pub enum EngineError {
         /// For the log, not for the caller.
         message: String,
     },
+}
+
+impl From<OrtError> for EngineError {
+    fn from(error: OrtError) -> Self {
+        match error {
+            OrtError::Stopped => Self::Cancelled,
+            OrtError::OutOfMemory { session, .. } => Self::DeviceMemory { what: session },
+            other => Self::internal(&other),
+        }
+    }
 }
 
 impl EngineError {

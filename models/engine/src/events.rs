@@ -1,21 +1,13 @@
-//! From a job thread to whoever asked, without ever blocking past the job's end.
+//! From the scheduler to whoever asked, without ever waiting.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use crate::{EngineError, EngineEvent, control::Control};
+use crate::{EngineError, EngineEvent};
 
 /// Events that may wait for the reader.
 pub(crate) const EVENT_QUEUE: usize = 64;
-/// How often a full queue is tried again.
-const RETRY: Duration = Duration::from_millis(2);
-/// How long the last word of a failed job waits for a slow reader.
-const LAST_WORD: Duration = Duration::from_secs(1);
-
 /// What travels to the asker.
 pub(crate) type Item = Result<EngineEvent, Arc<EngineError>>;
 
@@ -30,17 +22,20 @@ impl Events {
         (Self(sender), receiver)
     }
 
-    /// Waits for a place. Fails when nobody reads any more, or when the job must stop.
-    pub(crate) fn send(&self, event: EngineEvent, control: &Control) -> Result<(), EngineError> {
-        let mut item = Ok(event);
-        loop {
-            match self.0.try_send(item) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Closed(_)) => return Err(EngineError::Cancelled),
-                Err(TrySendError::Full(back)) => item = back,
-            }
-            control.check()?;
-            std::thread::sleep(RETRY);
+    /// Events that can be sent now.
+    pub(crate) fn room(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// Sends an event that must not get lost; whoever sends has looked for [`Events::room`]. Fails when nobody reads any
+    /// more.
+    pub(crate) fn tell(&self, event: EngineEvent) -> Result<(), EngineError> {
+        match self.0.try_send(Ok(event)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(EngineError::Cancelled),
+            Err(TrySendError::Full(_)) => Err(EngineError::Internal {
+                message: "an event was sent without room for it".into(),
+            }),
         }
     }
 
@@ -49,26 +44,9 @@ impl Events {
         self.0.try_send(Ok(event)).ok();
     }
 
-    /// Waits until the last event has a place, so that [`Events::finish`] will not have to.
-    pub(crate) fn wait_for_place(&self, control: &Control) -> Result<(), EngineError> {
-        while self.0.capacity() == 0 && !self.0.is_closed() {
-            control.check()?;
-            std::thread::sleep(RETRY);
-        }
-        Ok(())
-    }
-
-    /// Ends the stream; gives up on a reader that does not read.
+    /// Ends the stream. The end is lost on a reader that has left no room for it.
     pub(crate) fn finish(self, last: Result<EngineEvent, EngineError>) {
-        let start = Instant::now();
-        let mut item = last.map_err(Arc::new);
-        while let Err(TrySendError::Full(back)) = self.0.try_send(item) {
-            if start.elapsed() > LAST_WORD {
-                return;
-            }
-            item = back;
-            std::thread::sleep(RETRY);
-        }
+        self.0.try_send(last.map_err(Arc::new)).ok();
     }
 
     /// Whether nobody reads any more.

@@ -1,20 +1,13 @@
 //! Which frames an answer rests on.
 //!
-//! A model may bring a grounding graph that says so ([`ground`]). The other measure works on any decoder graph: the
+//! A model may bring a grounding graph that says so ([`grounded`]). The other measure works on any decoder graph: the
 //! likelihood of the given answer while all other frames are hidden from the question and the answer by zeros in the
 //! attention mask. A frame that alone makes the answer likely is evidence for it (sufficiency); when none does alone,
 //! frames without which it gets less likely are (necessity).
 
 use reelsight_families::{FrameSlot, Prompt};
 
-use crate::{
-    EngineError, EvidenceSpan, VideoPlan,
-    control::Control,
-    graphs::{Logits, Step},
-    kv::KvCache,
-    model::Model,
-    sampling::log_probability,
-};
+use crate::{EvidenceSpan, VideoPlan};
 
 /// Groups of neighbouring frames that are told apart: at most `2 * MAX_GROUPS + 2` passes are made.
 const MAX_GROUPS: usize = 32;
@@ -54,79 +47,88 @@ impl ShownFrame {
     }
 }
 
-/// How much of an answer each frame carries.
+/// How much of an answer each frame carries, found by asking for likelihoods one after the other.
 pub(crate) trait EvidenceMethod {
-    /// One score per group, none negative. `likelihood` gives the logarithm of the answer's probability when only the
-    /// groups marked `true` are shown.
-    fn scores(
-        &self,
-        groups: usize,
-        likelihood: &mut dyn FnMut(&[bool]) -> Result<f64, EngineError>,
-    ) -> Result<Vec<f64>, EngineError>;
+    /// Which groups of frames to show for the next likelihood; `None` when the scores are there.
+    fn next(&self) -> Option<Vec<bool>>;
+
+    /// Takes the logarithm of the answer's probability for what [`EvidenceMethod::next`] wanted.
+    fn observe(&mut self, likelihood: f64);
+
+    /// One score per group, none negative.
+    fn scores(&self) -> Vec<f64>;
 }
 
 /// Sufficiency first, then necessity.
 #[derive(Debug)]
-pub(crate) struct Likelihood;
+pub(crate) struct Likelihood {
+    groups: usize,
+    /// With all groups, with none, with each alone, without each: in this order, as far as they are known.
+    known: Vec<f64>,
+}
 
-impl EvidenceMethod for Likelihood {
-    fn scores(
-        &self,
-        groups: usize,
-        likelihood: &mut dyn FnMut(&[bool]) -> Result<f64, EngineError>,
-    ) -> Result<Vec<f64>, EngineError> {
-        let all = likelihood(&vec![true; groups])?;
-        let none = likelihood(&vec![false; groups])?;
-        let mut with = |background: bool, offset: f64, sign: f64| -> Result<Vec<f64>, EngineError> {
-            let one = |group: usize| {
-                let shown: Vec<bool> = (0..groups).map(|other| (other == group) != background).collect();
-                Ok((sign * (likelihood(&shown)? - offset)).max(0.0))
-            };
-            (0..groups).map(one).collect()
-        };
-        let alone = with(false, none, 1.0)?;
-        let best = alone.iter().copied().fold(0.0, f64::max);
-        if groups < 2 || best >= NOISE.max(SUFFICIENT * (all - none)) {
-            return Ok(alone);
+impl Likelihood {
+    pub(crate) fn new(groups: usize) -> Self {
+        Self {
+            groups,
+            known: Vec::new(),
         }
-        let without = with(true, all, -1.0)?;
-        Ok(if without.iter().any(|&score| score >= NOISE) {
-            without
-        } else {
-            alone
-        })
+    }
+
+    fn alone(&self) -> Vec<f64> {
+        let none = self.known.get(1).copied().unwrap_or_default();
+        let alone = self.known.iter().skip(2).take(self.groups);
+        alone.map(|likelihood| (likelihood - none).max(0.0)).collect()
+    }
+
+    fn without(&self) -> Vec<f64> {
+        let all = self.known.first().copied().unwrap_or_default();
+        let without = self.known.iter().skip(2 + self.groups);
+        without.map(|likelihood| (all - likelihood).max(0.0)).collect()
+    }
+
+    /// Whether some group alone makes the answer likely.
+    fn suffices(&self) -> bool {
+        let effect = self.known[0] - self.known[1];
+        self.groups < 2 || highest(&self.alone()) >= NOISE.max(SUFFICIENT * effect)
     }
 }
 
-/// What is needed to ask the decoder again.
-pub(crate) struct Scene<'a> {
-    pub(crate) model: &'a Model,
-    pub(crate) prompt: &'a Prompt,
-    /// Holds at least the prompt up to the end of the video.
-    pub(crate) cache: &'a KvCache,
-    pub(crate) frames: &'a [ShownFrame],
-    /// The answer without its end-of-turn token.
-    pub(crate) answer: &'a [u32],
+impl EvidenceMethod for Likelihood {
+    fn next(&self) -> Option<Vec<bool>> {
+        let groups = self.groups;
+        let differs = |which: usize, shown: bool| (0..groups).map(|at| (at == which) == shown).collect();
+        match self.known.len() {
+            0 => Some(vec![true; groups]),
+            1 => Some(vec![false; groups]),
+            known if known < 2 + groups => Some(differs(known - 2, true)),
+            known if known < 2 + 2 * groups && !self.suffices() => Some(differs(known - 2 - groups, false)),
+            _ => None,
+        }
+    }
+
+    fn observe(&mut self, likelihood: f64) {
+        self.known.push(likelihood);
+    }
+
+    fn scores(&self) -> Vec<f64> {
+        let without = self.without();
+        if without.iter().any(|&score| score >= NOISE) {
+            without
+        } else {
+            self.alone()
+        }
+    }
 }
 
-/// The chance of each frame to be evidence, as the model's grounding graph sees it; `logits` are those after the
-/// prompt. `None` when the model has no such graph.
-pub(crate) fn ground(
-    model: &Model,
-    prompt: &Prompt,
-    cache: &KvCache,
-    logits: &Logits,
-    control: &Control,
-) -> Result<Option<Vec<f64>>, EngineError> {
-    let (Some(grounding), Some(hidden)) = (&model.grounding, logits.hidden()) else {
-        return Ok(None);
-    };
-    let scores = grounding.run(hidden, &model.decoder.named(cache), cache.len, control)?;
+/// The chance of each frame to be evidence, from the scores that a grounding graph gave the tokens of `prompt`.
+pub(crate) fn chances(prompt: &Prompt, scores: &[f32]) -> Vec<f64> {
     let chance = |slot: &FrameSlot| {
-        let chance = sigmoid(log_sum_exp(&scores[slot.visual.clone()]));
+        let scores = scores.get(slot.visual.clone()).unwrap_or_default();
+        let chance = sigmoid(log_sum_exp(scores));
         slot.pictures.clone().map(move |_| chance)
     };
-    Ok(Some(prompt.frames.iter().flat_map(chance).collect()))
+    prompt.frames.iter().flat_map(chance).collect()
 }
 
 fn log_sum_exp(scores: &[f32]) -> f64 {
@@ -143,88 +145,25 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// Time ranges that carry the answer, best first: by `grounded` where the model says, else by likelihood.
-pub(crate) fn cite(
-    scene: &Scene<'_>,
-    grounded: Option<&[f64]>,
-    control: &Control,
-) -> Result<Vec<EvidenceSpan>, EngineError> {
-    let frames = scene.frames.len();
-    if scene.answer.is_empty() || frames == 0 {
-        return Ok(Vec::new());
-    }
-    if let Some(chances) = grounded {
-        return Ok(spans(scene.frames, chances, GROUNDED.min(highest(chances))));
-    }
-    // Frames of one slot can only be shown or hidden together.
-    let size = frames
-        .div_ceil(MAX_GROUPS)
-        .next_multiple_of(scene.model.family.frames_per_slot());
-    let groups = frames.div_ceil(size);
-    let probe = Probe::new(scene, control)?;
-    let mut likelihood = |shown: &[bool]| probe.likelihood(|frame| shown[frame / size], control);
-    let scores = Likelihood.scores(groups, &mut likelihood)?;
-    let scores: Vec<f64> = (0..frames).map(|frame| scores[frame / size]).collect();
-    Ok(spans(scene.frames, &scores, CITED * highest(&scores)))
+/// Time ranges that the model itself says carry the answer, best first.
+pub(crate) fn grounded(frames: &[ShownFrame], chances: &[f64]) -> Vec<EvidenceSpan> {
+    spans(frames, chances, GROUNDED.min(highest(chances)))
+}
+
+/// Neighbouring frames that are shown or hidden together when `frames` are, `per_slot` of which share a slot of the
+/// prompt.
+pub(crate) fn group_size(frames: usize, per_slot: usize) -> usize {
+    frames.div_ceil(MAX_GROUPS).next_multiple_of(per_slot)
+}
+
+/// Time ranges that carry the answer by likelihood, best first; `scores` are those of groups of `size` frames.
+pub(crate) fn likeliest(frames: &[ShownFrame], scores: &[f64], size: usize) -> Vec<EvidenceSpan> {
+    let scores: Vec<f64> = (0..frames.len()).map(|frame| scores[frame / size]).collect();
+    spans(frames, &scores, CITED * highest(&scores))
 }
 
 fn highest(scores: &[f64]) -> f64 {
     scores.iter().copied().fold(0.0, f64::max)
-}
-
-/// The question and the answer, ready to be run again after the video's part of the cache.
-pub(crate) struct Probe<'a> {
-    scene: &'a Scene<'a>,
-    video: KvCache,
-    embeds: Vec<f32>,
-}
-
-impl<'a> Probe<'a> {
-    pub(crate) fn new(scene: &'a Scene<'a>, control: &Control) -> Result<Self, EngineError> {
-        let video_tokens = scene.prompt.video_tokens();
-        let video = scene
-            .cache
-            .head(video_tokens)
-            .map_err(|error| control.error(error))?;
-        let mut tail = scene.prompt.ids[video_tokens..].to_vec();
-        // The last token of the answer predicts nothing that is scored.
-        tail.extend(&scene.answer[..scene.answer.len() - 1]);
-        Ok(Self {
-            video,
-            embeds: scene.model.embed.run(&tail, control)?,
-            scene,
-        })
-    }
-
-    /// Logarithm of the answer's probability when only the frames that satisfy `shown` can be seen.
-    pub(crate) fn likelihood(
-        &self,
-        shown: impl Fn(usize) -> bool,
-        control: &Control,
-    ) -> Result<f64, EngineError> {
-        let Scene {
-            model,
-            prompt,
-            answer,
-            ..
-        } = self.scene;
-        let mut mask = vec![true; self.video.len];
-        // A slot without pictures is a marker of the whole video.
-        for slot in prompt.frames.iter().filter(|slot| !slot.pictures.is_empty()) {
-            mask[slot.block.clone()].fill(shown(slot.pictures.start));
-        }
-        let step = Step {
-            embeds: self.embeds.clone(),
-            shown: Some(&mask),
-            keep: answer.len(),
-        };
-        let (logits, _) = model.decoder.run(&self.video, step, control)?;
-        Ok(answer
-            .iter()
-            .enumerate()
-            .map(|(at, &id)| log_probability(logits.row(at), id))
-            .sum())
-    }
 }
 
 /// Merges the frames that score at least `threshold` into ranges; scores become shares of the whole.
@@ -275,12 +214,13 @@ mod tests {
     }
 
     fn likelihoods(groups: usize, of: impl Fn(&[bool]) -> f64) -> (Vec<f64>, usize) {
+        let mut method = Likelihood::new(groups);
         let mut passes = 0;
-        let mut likelihood = |shown: &[bool]| {
+        while let Some(shown) = method.next() {
             passes += 1;
-            Ok(of(shown))
-        };
-        (Likelihood.scores(groups, &mut likelihood).unwrap(), passes)
+            method.observe(of(&shown));
+        }
+        (method.scores(), passes)
     }
 
     #[test]

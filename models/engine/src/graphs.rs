@@ -7,12 +7,12 @@ mod embed;
 mod grounding;
 mod vision;
 
-pub(crate) use decoder::{Decoder, Logits, Step};
+pub(crate) use decoder::{Decoder, Logits, Pass, Tokens};
 pub(crate) use embed::Embedder;
 pub(crate) use grounding::Grounding;
 pub(crate) use vision::{Features, VisionEncoder};
 
-use reelsight_ort::{Element, OrtError, Port, Session, Tensor};
+use reelsight_ort::{Element, OrtError, Port, Tensor};
 
 use crate::EngineError;
 
@@ -33,8 +33,8 @@ fn port<'p>(ports: &'p [Port], what: &str, wanted: impl Fn(&Port) -> bool) -> Re
 }
 
 /// Refuses a graph with inputs that nobody here can fill.
-fn refuse_unknown(session: &Session, stem: &str, known: impl Fn(&str) -> bool) -> Result<(), EngineError> {
-    match session.inputs().iter().find(|port| !known(&port.name)) {
+fn refuse_unknown(inputs: &[Port], stem: &str, known: impl Fn(&str) -> bool) -> Result<(), EngineError> {
+    match inputs.iter().find(|port| !known(&port.name)) {
         None => Ok(()),
         Some(port) => Err(model_error(format!(
             "{stem} wants an input {:?}, which is not supported",

@@ -1,38 +1,20 @@
-//! The KV cache of one sequence: past and present by concatenation, never copied between steps.
+//! Keys and values: running in [`rows`], at rest in [`pages`], kept by name in [`store`]; the [`ledger`] says what each
+//! token is.
 
-use reelsight_ort::{OrtError, Tensor};
+mod disk;
+mod ledger;
+mod pages;
+mod probe;
+mod rows;
+mod slab;
+mod store;
 
-/// Keys and values of all layers. Immutable: a step yields a new one, and a clone shares the memory.
-#[derive(Debug, Clone)]
-pub(crate) struct KvCache {
-    /// In the order of the graph's cache inputs.
-    pub(crate) tensors: Vec<Tensor>,
-    /// Axis along which the cache grows.
-    pub(crate) axis: usize,
-    /// Tokens in it.
-    pub(crate) len: usize,
-}
-
-impl KvCache {
-    /// The first `len` tokens of it; shared when that is all of it, copied otherwise.
-    pub(crate) fn head(&self, len: usize) -> Result<Self, OrtError> {
-        if len >= self.len {
-            return Ok(self.clone());
-        }
-        let tensors = self
-            .tensors
-            .iter()
-            .map(|tensor| tensor.head(self.axis, len))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            tensors,
-            axis: self.axis,
-            len,
-        })
-    }
-
-    /// Bytes of keys and values.
-    pub(crate) fn bytes(&self) -> usize {
-        self.tensors.iter().map(Tensor::bytes).sum()
-    }
-}
+pub(crate) use ledger::Ledger;
+pub(crate) use pages::{Pages, Plane, token_bytes};
+pub(crate) use probe::{Traits, probe};
+pub(crate) use rows::{Append, Next, Rows};
+#[cfg(test)]
+pub(crate) use rows::{Layout, Ragged};
+pub(crate) use slab::Slab;
+pub(crate) use store::KvStore;
+pub use store::KvTier;

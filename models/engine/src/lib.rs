@@ -6,9 +6,9 @@
 //! execution (`reelsight-ort`), the wire.
 //!
 //! # Threads
-//! `ort-<graph>` (one per graph: three per engine, a fourth for models with a grounding graph), `ask-<n>` (one per
-//! active ask), `ask-queue`; per running ask on a video `frames-<job>`, `pixels-<job>` and `encode-<job>`, joined before
-//! the ask ends. All queues between them are bounded.
+//! `sched-<model>`: decides what the decoder does next and does it, for all asks; `ort-<graph>`: one per other graph; per
+//! running ask on a video `frames-<ask>`, `pixels-<ask>` and `encode-<ask>`, told to stop when the ask ends and joined by
+//! the scheduler. All queues between them are bounded.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,29 +24,31 @@
 //! ```
 
 mod api;
+mod ask;
 mod control;
 mod engine;
 mod error;
 mod events;
 mod evidence;
-mod generate;
 mod graphs;
-mod job;
 mod kv;
+mod metrics;
 mod model;
 mod options;
 mod pipeline;
 mod plan;
-mod queue;
 mod sampling;
-mod sequence;
+mod scheduler;
 mod session;
 #[cfg(test)]
 mod tests;
-mod watch;
+mod trace;
 
 pub use api::*;
 pub use engine::Engine;
 pub use error::EngineError;
+pub use kv::KvTier;
+pub use metrics::{EngineMetrics, Summary};
 pub use options::{GenerationOptions, TokenLogprob};
 pub use session::SessionKv;
+pub use trace::TraceSpan;

@@ -10,12 +10,14 @@ use std::{
 };
 
 use reelsight_families::{Family, FamilyError};
-use reelsight_ort::{OrtError, Session, SessionOptions, runtime};
+use reelsight_ort::{LocalSession, OrtError, Session, SessionOptions, runtime};
 use reelsight_registry::{ModelFolder, Role};
 use reelsight_text::Tokenizer;
+use sha2::{Digest, Sha256};
 
 use crate::{
-    EngineConfig, EngineError, ModelInfo,
+    EngineConfig, EngineError, ModelInfo, VideoPlan,
+    control::Control,
     graphs::{Decoder, Embedder, Grounding, VisionEncoder},
 };
 
@@ -29,10 +31,12 @@ pub(crate) struct Model {
     pub(crate) info: ModelInfo,
     pub(crate) family: Box<dyn Family>,
     pub(crate) tokenizer: Arc<Tokenizer>,
-    pub(crate) embed: Embedder,
+    /// Width of embeddings.
+    pub(crate) hidden: usize,
+    /// `None` when the decoder takes ids.
+    embed: Option<Embedder>,
     /// `None` for a text model.
     pub(crate) vision: Option<VisionEncoder>,
-    pub(crate) decoder: Decoder,
     /// The model's own word on what its answers rest on.
     pub(crate) grounding: Option<Grounding>,
     /// Ids that end an answer.
@@ -43,7 +47,8 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn load(folder: &ModelFolder, config: &EngineConfig) -> Result<Self, EngineError> {
+    /// Loads `folder`; the decoder is for one thread alone, the rest for all.
+    pub(crate) fn load(folder: &ModelFolder, config: &EngineConfig) -> Result<(Self, Decoder), EngineError> {
         static LOADS: AtomicU64 = AtomicU64::new(0);
         let tokenizer = reelsight_families::tokenizer(folder).map_err(|error| EngineError::model(&error))?;
         let family =
@@ -52,7 +57,6 @@ impl Model {
             reelsight_families::end_tokens(folder, &tokenizer).map_err(|error| EngineError::model(&error))?;
         let digest = folder.digest().map_err(|error| EngineError::model(&error))?;
         let (tokens, hidden) = (family.tokens_per_frame(), family.hidden_size());
-        let embed = Embedder::new(session(folder, Role::EmbedTokens, config)?)?;
         let vision = if family.sees() {
             let graph = session(folder, Role::VisionEncoder, config)?;
             let (rows, extra) = (family.rows_per_picture(), family.extra_output());
@@ -60,11 +64,16 @@ impl Model {
         } else {
             None
         };
-        let decoder = Decoder::new(session(folder, Role::Decoder, config)?, hidden)?;
+        let decoder = Decoder::new(local(path_of(folder, Role::Decoder)?, config)?, hidden)?;
+        let embed = if decoder.takes_ids() {
+            None
+        } else {
+            Some(Embedder::new(session(folder, Role::EmbedTokens, config)?)?)
+        };
         let grounding = match folder.grounding_path() {
             Some(path) => Some(Grounding::new(
                 load(&path, "grounding", config)?,
-                &decoder.present(),
+                decoder.cache_names().iter().map(|(_, present)| present),
             )?),
             None => None,
         };
@@ -92,7 +101,7 @@ impl Model {
             default_fps: manifest.default_fps.unwrap_or(fps),
             default_max_frames: manifest.default_max_frames.unwrap_or(frames),
         };
-        Ok(Self {
+        let model = Self {
             id: LOADS.fetch_add(1, Ordering::Relaxed),
             no_evidence: manifest
                 .no_evidence
@@ -103,12 +112,42 @@ impl Model {
             info,
             family,
             tokenizer,
+            hidden,
             embed,
             vision,
-            decoder,
             grounding,
             end,
-        })
+        };
+        Ok((model, decoder))
+    }
+
+    /// Embeddings of `ids`, `[ids, hidden]`.
+    pub(crate) fn embed(&self, ids: &[u32], control: &Control) -> Result<Vec<f32>, EngineError> {
+        match &self.embed {
+            Some(embed) => embed.run(ids, control),
+            None => Err(EngineError::Internal {
+                message: "the decoder embeds by itself".into(),
+            }),
+        }
+    }
+
+    /// Under which name the KV of a video is kept: equal names mean equal tokens. `key` is what the caller says of the
+    /// content: its digest, and how it is decoded.
+    pub(crate) fn prefix_name(&self, key: &str, plan: &VideoPlan) -> String {
+        let mut hasher = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        add(self.info.sha256.as_bytes());
+        add(key.as_bytes());
+        for (frame, time) in plan.frames.iter().zip(&plan.times) {
+            add(&frame.to_le_bytes());
+            add(&time.secs().to_le_bytes());
+        }
+        add(&plan.duration_secs.to_le_bytes());
+        add(format!("{:?}", plan.picture).as_bytes());
+        format!("video/{}", hex::encode(hasher.finalize()))
     }
 
     /// Whether `answer` as a whole says that the video does not show it.
@@ -130,20 +169,33 @@ fn normalised(answer: &str) -> String {
     answer.trim().trim_end_matches('.').to_lowercase()
 }
 
+fn local(path: &Path, config: &EngineConfig) -> Result<LocalSession, EngineError> {
+    let options = SessionOptions {
+        name: Role::Decoder.stem().to_owned(),
+        intra_threads: config.intra_threads,
+        queue: 1,
+    };
+    let runtime = runtime(None).map_err(ort_error)?;
+    LocalSession::load(runtime, path, &options).map_err(ort_error)
+}
+
 fn session(folder: &ModelFolder, role: Role, config: &EngineConfig) -> Result<Session, EngineError> {
+    load(path_of(folder, role)?, role.stem(), config)
+}
+
+fn path_of(folder: &ModelFolder, role: Role) -> Result<&Path, EngineError> {
     let missing = || EngineError::Model {
         message: format!("the folder has no {} graph", role.stem()),
     };
-    let path = folder.graph_path(role).ok_or_else(missing)?;
-    load(path, role.stem(), config)
+    folder.graph_path(role).ok_or_else(missing)
 }
 
 fn load(path: &Path, name: &str, config: &EngineConfig) -> Result<Session, EngineError> {
     let options = SessionOptions {
         name: name.to_owned(),
         intra_threads: config.intra_threads,
-        // Each job waits for at most two runs at a time: one of its encoder thread, one of its own.
-        queue: 2 * config.max_active.max(1),
+        // The encoder of each running ask, and the scheduler.
+        queue: config.max_active.max(1) + 1,
     };
     let runtime = runtime(None).map_err(ort_error)?;
     Session::load(runtime, path, &options).map_err(ort_error)

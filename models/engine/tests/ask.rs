@@ -141,7 +141,7 @@ fn sampling_repeats_with_its_seed() {
             top_p: 0.95,
             seed,
             max_tokens: 12,
-            stop: Vec::new(),
+            ..GenerationOptions::default()
         };
         ask(
             &engine,

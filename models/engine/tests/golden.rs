@@ -75,13 +75,10 @@ fn prompts_pixels_and_greedy_tokens_equal_those_of_transformers() {
         );
 
         let expected = std::fs::read(out.join(format!("pixels-{at}.f32"))).unwrap();
-        let pixels = plan
-            .frames
-            .iter()
-            .flat_map(|&index| {
-                let frame = frame(seed, index);
-                family.video_pixels(&[frame], &shown).unwrap().data().to_vec()
-            });
+        let pixels = plan.frames.iter().flat_map(|&index| {
+            let frame = frame(seed, index);
+            family.video_pixels(&[frame], &shown).unwrap().data().to_vec()
+        });
         let pixels: Vec<u8> = pixels.flat_map(f32::to_le_bytes).collect();
         assert_eq!(pixels.len(), expected.len(), "pixels {at}");
         assert!(pixels == expected, "pixels {at}");

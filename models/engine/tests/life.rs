@@ -192,7 +192,7 @@ fn shutdown_cancels_what_runs_and_what_waits_and_joins_its_threads() {
     let _alone = alone();
     let none = threads()
         .iter()
-        .filter(|name| name.starts_with("ask-") || name.starts_with("ort-"))
+        .filter(|name| name.starts_with("sched-") || name.starts_with("ort-"))
         .count();
     let (engine, plan) = warm();
     let handles: Vec<_> = (0..4)
@@ -209,7 +209,7 @@ fn shutdown_cancels_what_runs_and_what_waits_and_joins_its_threads() {
     drop(engine);
     let left = threads()
         .iter()
-        .filter(|name| name.starts_with("ask-") || name.starts_with("ort-"))
+        .filter(|name| name.starts_with("sched-") || name.starts_with("ort-"))
         .count();
     assert_eq!(left, none, "{:?}", threads());
 }

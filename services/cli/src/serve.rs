@@ -127,6 +127,7 @@ pub(crate) fn engine_defaults() -> EngineConfig {
         prefill_chunk: PREFILL_CHUNK,
         vision_batch: VISION_BATCH,
         no_overlap: false,
+        ..EngineConfig::default()
     }
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn video_target(
     Ok(AskTarget::Video {
         plan,
         open: Box::new(open),
+        key: None,
     })
 }
 
@@ -78,13 +79,11 @@ pub(crate) fn submit(
     context: &RequestContext,
 ) -> Result<AskHandle, QaError> {
     let job = AskJob {
-        target,
-        question: question.to_owned(),
         generation,
         citations,
         keep_session,
         deadline: context.deadline().map(tokio::time::Instant::into_std),
-        cancel: CancelFlag::new(),
+        ..AskJob::new(target, question)
     };
     Ok(engine.submit(job)?)
 }

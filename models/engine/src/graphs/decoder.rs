@@ -1,245 +1,302 @@
 //! Embeddings and cache to logits.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use reelsight_ort::{Element, OrtError, Port, Session, Tensor};
+use reelsight_ort::{Element, LocalSession, OrtError, Outputs, Port, Tensor};
 
 use super::{floats, model_error, port, refuse_unknown};
-use crate::{EngineError, control::Control, kv::KvCache};
+use crate::{
+    EngineError,
+    kv::{Plane, Slab, token_bytes},
+};
 
 const EMBEDS: &str = "inputs_embeds";
+const IDS: &str = "input_ids";
 const MASK: &str = "attention_mask";
 const POSITIONS: &str = "position_ids";
 const KEEP: &str = "num_logits_to_keep";
 const CACHE_BRANCH: &str = "use_cache_branch";
 /// What the language head reads; an output of graphs that others plug in beside.
 const HIDDEN: &str = "hidden_last";
+/// Time, row and column.
+const AXES: usize = 3;
 
-/// The `decoder_model_merged` graph.
+/// The `decoder_model_merged` graph. It belongs to the scheduler's thread.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    session: Session,
-    embeds: Port,
+    session: LocalSession,
+    tokens: Port,
     logits: Arc<str>,
     hidden_last: Option<Arc<str>>,
     positions: Option<Port>,
     keep: Option<Port>,
     has_cache_branch: bool,
-    cache: Vec<CachePort>,
-    cache_axis: usize,
+    cache: CachePorts,
     hidden: usize,
 }
 
-/// A cache input and the output that continues it.
+/// Cache inputs with the outputs that continue them.
 #[derive(Debug)]
-struct CachePort {
-    past: Arc<str>,
-    present: Arc<str>,
-    element: Element,
-    /// Shape without any token.
-    empty: Vec<usize>,
+struct CachePorts {
+    /// Past and present.
+    names: Vec<(Arc<str>, Arc<str>)>,
+    planes: Vec<Plane>,
+    /// Shapes without any token.
+    empty: Vec<Vec<usize>>,
+    /// Axis along which they grow.
+    axis: usize,
+}
+
+/// What goes in at the bottom.
+#[derive(Debug, Clone)]
+pub(crate) enum Tokens {
+    /// `[tokens, hidden]`.
+    Embeds(Vec<f32>),
+    /// For graphs that embed by themselves.
+    Ids(Vec<u32>),
 }
 
 /// One forward pass.
-pub(crate) struct Step<'a> {
-    /// Embeddings of the new tokens, `[new, hidden]`.
-    pub(crate) embeds: Vec<f32>,
-    /// Cached tokens that must not be seen; by index, `false` hides. `None` shows all.
-    pub(crate) shown: Option<&'a [bool]>,
-    /// Last rows whose logits are wanted; 0 when none are.
+#[derive(Debug, Clone)]
+pub(crate) struct Pass<'a> {
+    /// Sequences.
+    pub(crate) batch: usize,
+    /// New tokens, `batch` times as many as each sequence has.
+    pub(crate) tokens: Tokens,
+    /// One for each of `tokens`.
+    pub(crate) positions: &'a [[u32; AXES]],
+    /// `[batch, total]`; zeros hide.
+    pub(crate) mask: Vec<i64>,
+    /// Last rows of each sequence whose logits are wanted; 0 when none are.
     pub(crate) keep: usize,
+    /// Whether the states behind the logits are wanted, too.
+    pub(crate) states: bool,
 }
 
-/// Rows of logits, the last ones of a step.
+/// Rows of logits: the last ones of each sequence of a pass.
 #[derive(Debug)]
 pub(crate) struct Logits {
-    values: Vec<f32>,
+    values: Values,
     vocabulary: usize,
+    /// Rows of each sequence that the graph gave, and how many of them were wanted.
+    given: usize,
+    keep: usize,
     hidden: Vec<f32>,
 }
 
+#[derive(Debug)]
+enum Values {
+    Single(Tensor),
+    Widened(Vec<f32>),
+}
+
 impl Logits {
-    /// The state `[hidden]` behind the last row; `None` where the graph does not give it.
+    /// The state `[hidden]` behind the last row; `None` where the graph does not give it or nobody asked.
     pub(crate) fn hidden(&self) -> Option<&[f32]> {
         (!self.hidden.is_empty()).then_some(&*self.hidden)
     }
 
-    /// Row `at`, from the first that was kept.
+    /// Wanted row `at` of the only sequence, from the first that was kept.
     pub(crate) fn row(&self, at: usize) -> &[f32] {
-        &self.values[at * self.vocabulary..(at + 1) * self.vocabulary]
+        self.row_of(0, at)
+    }
+
+    /// Wanted row `at` of `sequence`.
+    pub(crate) fn row_of(&self, sequence: usize, at: usize) -> &[f32] {
+        let row = sequence * self.given + self.given - self.keep + at;
+        let range = row * self.vocabulary..(row + 1) * self.vocabulary;
+        match &self.values {
+            Values::Widened(values) => values.get(range),
+            Values::Single(tensor) => tensor.as_f32().and_then(|values| values.get(range)),
+        }
+        .unwrap_or_default()
     }
 }
 
 impl Decoder {
-    pub(crate) fn new(session: Session, hidden: usize) -> Result<Self, EngineError> {
-        let known = [EMBEDS, MASK, POSITIONS, KEEP, CACHE_BRANCH];
-        refuse_unknown(&session, "decoder", |name| {
+    pub(crate) fn new(session: LocalSession, hidden: usize) -> Result<Self, EngineError> {
+        let known = [EMBEDS, IDS, MASK, POSITIONS, KEEP, CACHE_BRANCH];
+        refuse_unknown(session.inputs(), "decoder", |name| {
             known.contains(&name) || name.starts_with("past_key_values.")
         })?;
-        let embeds = port(session.inputs(), EMBEDS, |port| &*port.name == EMBEDS)?.clone();
-        if embeds
-            .dims
-            .last()
-            .copied()
-            .flatten()
-            .is_some_and(|width| width != hidden)
-        {
+        let bottom = |port: &Port| [EMBEDS, IDS].contains(&&*port.name);
+        let tokens = port(session.inputs(), "inputs_embeds or input_ids", bottom)?.clone();
+        let width = tokens.dims.last().copied().flatten();
+        if *tokens.name == *EMBEDS && width.is_some_and(|width| width != hidden) {
             return Err(model_error(format!(
                 "the decoder takes embeddings of {:?}, not {hidden}",
-                embeds.dims
+                tokens.dims
             )));
         }
         port(session.inputs(), MASK, |port| &*port.name == MASK)?;
         let positions = session.input(POSITIONS).cloned();
-        if positions.as_ref().is_some_and(|port| port.dims.len() != 2) {
+        let axes = |port: &Port| port.dims.len() == 2 || port.dims.len() == 3 && port.dims[0] == Some(AXES);
+        if positions.as_ref().is_some_and(|port| !axes(port)) {
             return Err(model_error(
-                "position_ids with more than one axis per token are not supported",
+                "position_ids are neither [batch, tokens] nor [3, batch, tokens]",
             ));
         }
-        let (cache, cache_axis) = cache_ports(&session)?;
+        let cache = cache_ports(&session)?;
         let logits = Arc::clone(&port(session.outputs(), "logits", |port| &*port.name == "logits")?.name);
         let hidden_last = session.outputs().iter().find(|port| &*port.name == HIDDEN);
         Ok(Self {
-            embeds,
+            tokens,
             logits,
             hidden_last: hidden_last.map(|port| Arc::clone(&port.name)),
             positions,
             keep: session.input(KEEP).cloned(),
             has_cache_branch: session.input(CACHE_BRANCH).is_some(),
             cache,
-            cache_axis,
             hidden,
             session,
         })
     }
 
-    /// Width of embeddings.
-    pub(crate) fn hidden(&self) -> usize {
-        self.hidden
+    /// Whether the graph takes ids and embeds them by itself.
+    pub(crate) fn takes_ids(&self) -> bool {
+        &*self.tokens.name == IDS
     }
 
-    /// Names of the cache outputs.
-    pub(crate) fn present(&self) -> Vec<Arc<str>> {
-        self.cache.iter().map(|port| Arc::clone(&port.present)).collect()
+    /// Whether positions are an input. Graphs without it count tokens by themselves.
+    pub(crate) fn takes_positions(&self) -> bool {
+        self.positions.is_some()
     }
 
-    /// The tensors of `cache` by the name of the output that gave them.
-    pub(crate) fn named<'c>(&'c self, cache: &'c KvCache) -> Vec<(Arc<str>, Tensor)> {
-        self.present()
-            .into_iter()
-            .zip(cache.tensors.iter().cloned())
-            .collect()
+    /// Past and present of each cache tensor.
+    pub(crate) fn cache_names(&self) -> &[(Arc<str>, Arc<str>)] {
+        &self.cache.names
+    }
+
+    /// Layout of each cache tensor.
+    pub(crate) fn planes(&self) -> &[Plane] {
+        &self.cache.planes
+    }
+
+    /// Whether cache tensors are `[batch, heads, tokens, width]`, as kernels that update in place want them.
+    pub(crate) fn has_plain_cache(&self) -> bool {
+        self.cache.axis == 2 && self.cache.empty.iter().all(|shape| shape.len() == 4)
+    }
+
+    /// Axis of the tokens in a cache tensor.
+    pub(crate) fn cache_axis(&self) -> usize {
+        self.cache.axis
     }
 
     /// Bytes of one token over all layers.
     pub(crate) fn bytes_per_token(&self) -> usize {
-        let one = |port: &CachePort| {
-            let others = port
-                .empty
-                .iter()
-                .enumerate()
-                .filter(|(axis, _)| *axis != self.cache_axis);
-            others.map(|(_, size)| size).product::<usize>() * port.element.size()
+        token_bytes(&self.cache.planes)
+    }
+
+    /// Shape of cache tensor `at` with `tokens` of one sequence.
+    pub(crate) fn cache_shape(&self, at: usize, tokens: usize) -> Vec<usize> {
+        let mut shape = self.cache.empty[at].clone();
+        shape[self.cache.axis] = tokens;
+        shape
+    }
+
+    /// A cache without tokens, for [`Decoder::run`].
+    pub(crate) fn empty_cache(&self) -> Result<Vec<Tensor>, OrtError> {
+        let ports = self.cache.planes.iter().zip(&self.cache.empty);
+        ports
+            .map(|(plane, shape)| Tensor::empty(plane.element, shape))
+            .collect()
+    }
+
+    /// Runs `pass` after `past`, whose tensors are exactly as long as they have tokens; gives the cache with the new
+    /// ones in new tensors.
+    pub(crate) fn run(&mut self, pass: Pass<'_>, past: &[Tensor]) -> Result<(Logits, Vec<Tensor>), OrtError> {
+        let (keep, states) = (pass.keep, pass.states);
+        let cached = past.first().is_some_and(|tensor| tensor.bytes() > 0);
+        let mut feeds = self.feeds(pass, cached)?;
+        let names = self.cache.names.iter().zip(past);
+        feeds.extend(names.map(|((name, _), tensor)| (Arc::clone(name), tensor.clone())));
+        let mut wanted = self.wanted(states);
+        wanted.extend(self.cache.names.iter().map(|(_, present)| Arc::clone(present)));
+        let mut outputs = self.session.run(&feeds, &mut [], &wanted)?;
+        let present = self.cache.names.iter().map(|(_, present)| outputs.take(present));
+        let present = present.collect::<Result<_, _>>()?;
+        Ok((self.kept(outputs, keep, states)?, present))
+    }
+
+    /// Runs `pass` on neighbouring `rows` of `slab`, where the graph adds the new tokens.
+    pub(crate) fn run_in_place(
+        &mut self,
+        pass: Pass<'_>,
+        slab: &mut Slab,
+        rows: Range<usize>,
+        cached: bool,
+    ) -> Result<Logits, OrtError> {
+        let (keep, states) = (pass.keep, pass.states);
+        let feeds = self.feeds(pass, cached)?;
+        let wanted = self.wanted(states);
+        let mut caches = slab.in_place(rows, &self.cache.names);
+        let outputs = self.session.run(&feeds, &mut caches, &wanted)?;
+        self.kept(outputs, keep, states)
+    }
+
+    fn wanted(&self, states: bool) -> Vec<Arc<str>> {
+        let states = self.hidden_last.iter().filter(|_| states);
+        std::iter::once(&self.logits).chain(states).cloned().collect()
+    }
+
+    /// All inputs but the cache.
+    fn feeds(&self, pass: Pass<'_>, cached: bool) -> Result<Vec<(Arc<str>, Tensor)>, OrtError> {
+        let Pass {
+            batch,
+            tokens,
+            positions,
+            mask,
+            keep,
+            ..
+        } = pass;
+        let (new, total) = (positions.len() / batch, mask.len() / batch);
+        let tokens = match tokens {
+            Tokens::Embeds(values) => floats(&self.tokens, &[batch, new, self.hidden], values)?,
+            Tokens::Ids(ids) => Tensor::from_i64(&[batch, new], ids.into_iter().map(i64::from).collect())?,
         };
-        self.cache.iter().map(one).sum()
-    }
-
-    /// A cache without tokens.
-    pub(crate) fn empty_cache(&self) -> Result<KvCache, OrtError> {
-        let tensors = self
-            .cache
-            .iter()
-            .map(|port| Tensor::empty(port.element, &port.empty));
-        Ok(KvCache {
-            tensors: tensors.collect::<Result<_, _>>()?,
-            axis: self.cache_axis,
-            len: 0,
-        })
-    }
-
-    /// Runs `step` after what is in `cache`; gives the kept logits and the cache with the new tokens.
-    pub(crate) fn run(
-        &self,
-        cache: &KvCache,
-        step: Step<'_>,
-        control: &Control,
-    ) -> Result<(Logits, KvCache), EngineError> {
-        let new = step.embeds.len() / self.hidden;
-        let keep = step.keep;
-        let result = (|| {
-            let inputs = self.inputs(cache, step)?;
-            let mut outputs = self.session.run(inputs, &|| control.must_stop())?;
-            let logits = outputs.take(&self.logits)?;
-            let tensors = self.cache.iter().map(|port| outputs.take(&port.present));
-            let tensors = tensors.collect::<Result<_, _>>()?;
-            let hidden = match &self.hidden_last {
-                Some(name) if keep > 0 => last_row(&outputs.take(name)?, self.hidden)?,
-                _ => Vec::new(),
-            };
-            Ok((
-                Logits {
-                    hidden,
-                    ..kept(&logits, keep)?
-                },
-                KvCache {
-                    tensors,
-                    axis: self.cache_axis,
-                    len: cache.len + new,
-                },
-            ))
-        })();
-        result.map_err(|error| control.error(error))
-    }
-
-    fn inputs(&self, cache: &KvCache, step: Step<'_>) -> Result<Vec<(Arc<str>, Tensor)>, OrtError> {
-        let new = step.embeds.len() / self.hidden;
-        let total = cache.len + new;
-        let mut mask = vec![1; total];
-        for (bit, &shown) in mask.iter_mut().zip(step.shown.unwrap_or_default()) {
-            *bit = i64::from(shown);
-        }
-        let mut inputs = vec![
-            (
-                Arc::clone(&self.embeds.name),
-                floats(&self.embeds, &[1, new, self.hidden], step.embeds)?,
-            ),
-            (MASK.into(), Tensor::from_i64(&[1, total], mask)?),
+        let mut feeds = vec![
+            (Arc::clone(&self.tokens.name), tokens),
+            (MASK.into(), Tensor::from_i64(&[batch, total], mask)?),
         ];
         if let Some(port) = &self.positions {
-            // Positions are those of the whole prompt, whatever the mask hides.
-            let positions = (cache.len..total).map(|position| i64::try_from(position).unwrap_or(i64::MAX));
-            inputs.push((
-                Arc::clone(&port.name),
-                Tensor::from_i64(&[1, new], positions.collect())?,
-            ));
+            let axes = if port.dims.len() == 3 { AXES } else { 1 };
+            let of_axis = |axis: usize| positions.iter().map(move |position| i64::from(position[axis]));
+            let values = (0..axes).flat_map(of_axis).collect();
+            let shape = [axes, batch, new];
+            let shape = &shape[usize::from(port.dims.len() == 2)..];
+            feeds.push((Arc::clone(&port.name), Tensor::from_i64(shape, values)?));
         }
         if let Some(port) = &self.keep {
-            let keep = i64::try_from(step.keep.max(1)).unwrap_or(i64::MAX);
-            inputs.push((
-                Arc::clone(&port.name),
-                Tensor::from_i64(&vec![1; port.dims.len()], vec![keep])?,
-            ));
+            let keep = i64::try_from(keep.max(1)).unwrap_or(i64::MAX);
+            let tensor = Tensor::from_i64(&vec![1; port.dims.len()], vec![keep])?;
+            feeds.push((Arc::clone(&port.name), tensor));
         }
         if self.has_cache_branch {
-            inputs.push((CACHE_BRANCH.into(), Tensor::from_bool(&[1], vec![cache.len > 0])?));
+            feeds.push((CACHE_BRANCH.into(), Tensor::from_bool(&[1], vec![cached])?));
         }
-        for (port, tensor) in self.cache.iter().zip(&cache.tensors) {
-            inputs.push((Arc::clone(&port.past), tensor.clone()));
-        }
-        Ok(inputs)
+        Ok(feeds)
     }
-}
 
-/// The last `keep` rows; graphs without `num_logits_to_keep` give all rows.
-fn kept(logits: &Tensor, keep: usize) -> Result<Logits, OrtError> {
-    let vocabulary = logits.shape().last().copied().unwrap_or(0).max(1);
-    let values = logits.to_f32()?;
-    let wanted = values.len().min(keep * vocabulary);
-    Ok(Logits {
-        values: values[values.len() - wanted..].to_vec(),
-        vocabulary,
-        hidden: Vec::new(),
-    })
+    /// The wanted rows; graphs without `num_logits_to_keep` give all rows.
+    fn kept(&self, mut outputs: Outputs, keep: usize, states: bool) -> Result<Logits, OrtError> {
+        let logits = outputs.take(&self.logits)?;
+        let shape = logits.shape();
+        let given = shape.iter().rev().nth(1).copied().unwrap_or(1);
+        let hidden = match &self.hidden_last {
+            Some(name) if states && keep > 0 => last_row(&outputs.take(name)?, self.hidden)?,
+            _ => Vec::new(),
+        };
+        Ok(Logits {
+            vocabulary: shape.last().copied().unwrap_or(0),
+            given,
+            keep: keep.min(given),
+            values: match logits.element() {
+                Some(Element::F32) => Values::Single(logits),
+                _ => Values::Widened(logits.to_f32()?.into_owned()),
+            },
+            hidden,
+        })
+    }
 }
 
 /// The last `width` values.
@@ -249,14 +306,15 @@ fn last_row(states: &Tensor, width: usize) -> Result<Vec<f32>, OrtError> {
 }
 
 /// Cache inputs with their outputs, and the axis along which they grow: the symbolic one after the batch.
-fn cache_ports(session: &Session) -> Result<(Vec<CachePort>, usize), EngineError> {
-    let mut ports = Vec::new();
-    let mut growth = Vec::new();
-    for port in session
-        .inputs()
-        .iter()
-        .filter(|port| port.name.starts_with("past_key_values."))
-    {
+fn cache_ports(session: &LocalSession) -> Result<CachePorts, EngineError> {
+    let mut ports = CachePorts {
+        names: Vec::new(),
+        planes: Vec::new(),
+        empty: Vec::new(),
+        axis: 0,
+    };
+    let is_cache = |port: &&Port| port.name.starts_with("past_key_values.");
+    for port in session.inputs().iter().filter(is_cache) {
         let present = port.name.replacen("past_key_values.", "present.", 1);
         if !session.outputs().iter().any(|output| *output.name == *present) {
             return Err(model_error(format!(
@@ -264,34 +322,32 @@ fn cache_ports(session: &Session) -> Result<(Vec<CachePort>, usize), EngineError
                 port.name
             )));
         }
-        let along = port
-            .dims
-            .iter()
-            .skip(1)
-            .position(Option::is_none)
-            .map(|axis| axis + 1);
+        let along = port.dims.iter().skip(1).position(Option::is_none);
         let element = port
             .element
             .filter(|element| matches!(element, Element::F32 | Element::F16));
-        let (Some(axis), Some(element)) = (along, element) else {
+        let (Some(axis), Some(element)) = (along.map(|axis| axis + 1), element) else {
             return Err(model_error(format!(
                 "the cache input {} has a form that is not supported",
                 port.name
             )));
         };
-        growth.push(axis);
+        if !ports.names.is_empty() && ports.axis != axis {
+            return Err(model_error("cache inputs grow along different axes"));
+        }
+        ports.axis = axis;
         let size = |(at, dim): (usize, &Option<usize>)| dim.unwrap_or(usize::from(at != axis));
-        let empty = port.dims.iter().enumerate().map(size).collect();
-        ports.push(CachePort {
-            past: Arc::clone(&port.name),
-            present: present.into(),
+        let empty: Vec<_> = port.dims.iter().enumerate().map(size).collect();
+        ports.planes.push(Plane {
+            outer: empty[1..axis].iter().product(),
+            inner: empty[axis + 1..].iter().product(),
             element,
-            empty,
         });
+        ports.empty.push(empty);
+        ports.names.push((Arc::clone(&port.name), present.into()));
     }
-    match growth.first() {
-        Some(&axis) if growth.iter().all(|other| *other == axis) => Ok((ports, axis)),
-        Some(_) => Err(model_error("cache inputs grow along different axes")),
-        None => Err(model_error("the decoder has no KV cache")),
+    if ports.names.is_empty() {
+        return Err(model_error("the decoder has no KV cache"));
     }
+    Ok(ports)
 }

@@ -17,7 +17,7 @@ pub(crate) struct Embedder {
 
 impl Embedder {
     pub(crate) fn new(session: Session) -> Result<Self, EngineError> {
-        refuse_unknown(&session, "embed_tokens", |name| name == "input_ids")?;
+        refuse_unknown(session.inputs(), "embed_tokens", |name| name == "input_ids")?;
         let input = Arc::clone(&port(session.inputs(), "input_ids", |_| true)?.name);
         let output = Arc::clone(&port(session.outputs(), "embeddings", |port| port.dims.len() == 3)?.name);
         Ok(Self {

@@ -22,17 +22,25 @@ pub(crate) struct Grounding {
 
 impl Grounding {
     /// `present` names the cache outputs of the decoder that this graph reads.
-    pub(crate) fn new(session: Session, present: &[Arc<str>]) -> Result<Self, EngineError> {
-        refuse_unknown(&session, "grounding", |name| {
-            [HIDDEN, POSITIONS].contains(&name) || present.iter().any(|known| **known == *name)
+    pub(crate) fn new<'n>(
+        session: Session,
+        present: impl Iterator<Item = &'n Arc<str>> + Clone,
+    ) -> Result<Self, EngineError> {
+        refuse_unknown(session.inputs(), "grounding", |name| {
+            [HIDDEN, POSITIONS].contains(&name) || present.clone().any(|known| **known == *name)
         })?;
         port(session.outputs(), SCORES, |port| &*port.name == SCORES)?;
         let hidden = port(session.inputs(), HIDDEN, |port| &*port.name == HIDDEN)?.clone();
         Ok(Self { session, hidden })
     }
 
-    /// Scores of all cached tokens, for the token that is about to follow them. `cache` has the tensors by the name of
-    /// the decoder's output.
+    /// Whether the graph reads the cache tensor `name`.
+    pub(crate) fn reads(&self, name: &str) -> bool {
+        self.session.input(name).is_some()
+    }
+
+    /// Scores of all cached tokens, for the token that is about to follow them. `cache` has the tensors that it
+    /// reads, by the name of the decoder's output.
     pub(crate) fn run(
         &self,
         hidden: &[f32],
@@ -49,8 +57,7 @@ impl Grounding {
                 ),
                 (POSITIONS.into(), Tensor::from_i64(&[1, 1], vec![position])?),
             ];
-            let wanted = |name: &str| self.session.input(name).is_some();
-            inputs.extend(cache.iter().filter(|(name, _)| wanted(name)).cloned());
+            inputs.extend(cache.iter().cloned());
             let mut outputs = self.session.run(inputs, &|| control.must_stop())?;
             Ok(outputs.take(SCORES)?.to_f32()?.into_owned())
         };

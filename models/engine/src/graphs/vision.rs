@@ -47,7 +47,7 @@ impl VisionEncoder {
         extra: Option<&str>,
     ) -> Result<Self, EngineError> {
         let known = |name: &str| [PIXELS, MASK].contains(&name) || GRIDS.contains(&name);
-        refuse_unknown(&session, "vision_encoder", known)?;
+        refuse_unknown(session.inputs(), "vision_encoder", known)?;
         let pixels = port(session.inputs(), PIXELS, |port| &*port.name == PIXELS)?.clone();
         let grid = GRIDS.iter().find_map(|name| session.input(name)).cloned();
         let wanted: &[usize] = if grid.is_some() { &[2] } else { &[4, 5] };
@@ -57,10 +57,7 @@ impl VisionEncoder {
                 pixels.dims.len()
             )));
         }
-        let output = session
-            .outputs()
-            .iter()
-            .find(|port| Some(&*port.name) != extra);
+        let output = session.outputs().iter().find(|port| Some(&*port.name) != extra);
         let output = output.ok_or_else(|| model_error("vision_encoder has no image features"))?;
         let fixed = |from_end: usize| output.dims.iter().rev().nth(from_end).copied().flatten();
         let other = |found: Option<usize>, wanted: Option<usize>| {
@@ -153,7 +150,10 @@ impl VisionEncoder {
         let mut inputs = vec![(Arc::clone(&self.pixels.name), pixels)];
         if let Some(grid) = &self.grid {
             let sides = patches.grid.iter().map(|&side| i64::from(side));
-            inputs.push((Arc::clone(&grid.name), Tensor::from_i64(&[1, 3], sides.collect())?));
+            inputs.push((
+                Arc::clone(&grid.name),
+                Tensor::from_i64(&[1, 3], sides.collect())?,
+            ));
         }
         Ok(inputs)
     }

@@ -26,6 +26,7 @@ pub(crate) fn config() -> EngineConfig {
         prefill_chunk: 128,
         vision_batch: 4,
         no_overlap: false,
+        ..EngineConfig::default()
     }
 }
 
@@ -62,21 +63,18 @@ pub(crate) fn from_source(
     AskTarget::Video {
         plan: plan.clone(),
         open: Box::new(move |cancel| Ok(open(cancel))),
+        key: None,
     }
 }
 
 pub(crate) fn job(target: AskTarget, question: &str) -> AskJob {
     AskJob {
-        target,
-        question: question.to_owned(),
         generation: GenerationOptions {
             max_tokens: 16,
             ..GenerationOptions::default()
         },
-        citations: false,
         keep_session: true,
-        deadline: None,
-        cancel: CancelFlag::new(),
+        ..AskJob::new(target, question)
     }
 }
 

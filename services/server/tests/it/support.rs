@@ -129,6 +129,7 @@ impl Harness {
                 prefill_chunk: 128,
                 vision_batch: 4,
                 no_overlap: false,
+                ..EngineConfig::default()
             };
             Engine::load(&ModelFolder::open(&twin()).unwrap(), config).unwrap()
         });

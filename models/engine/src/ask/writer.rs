@@ -1,0 +1,103 @@
+//! An answer in the making: one row of logits after the other, without ever waiting for one.
+
+use std::sync::Arc;
+
+use super::text::AnswerText;
+use crate::{
+    EngineError, Finish, GenerationOptions, TokenLogprob,
+    model::Model,
+    sampling::{Drawn, Sampler, SequenceState},
+};
+
+/// The state between two steps.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    sampler: Sampler,
+    text: AnswerText,
+    prompt: Arc<[u32]>,
+    limit: usize,
+    pub(super) answer: String,
+    /// End-of-turn included when it was produced.
+    pub(super) token_ids: Vec<u32>,
+    pub(super) logprobs: Vec<TokenLogprob>,
+}
+
+/// What a token brought.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// New text; may be empty.
+    pub(super) piece: String,
+    /// Why the answer ends with it.
+    pub(super) finish: Option<Finish>,
+}
+
+/// An answer.
+#[derive(Debug, Default)]
+pub(super) struct Generated {
+    pub(super) answer: String,
+    pub(super) token_ids: Vec<u32>,
+    pub(super) logprobs: Vec<TokenLogprob>,
+}
+
+impl Writer {
+    /// Answers `prompt`.
+    pub(super) fn new(model: &Model, prompt: &[u32], options: &GenerationOptions) -> Self {
+        let room = model.info.context_tokens.saturating_sub(prompt.len());
+        Self {
+            sampler: Sampler::new(options),
+            text: AnswerText::new(Arc::clone(&model.tokenizer), &options.stop),
+            prompt: prompt.into(),
+            limit: model.max_tokens(options.max_tokens).min(room),
+            answer: String::new(),
+            token_ids: Vec::new(),
+            logprobs: Vec::new(),
+        }
+    }
+
+    /// The token that was drawn last and is to be run next.
+    pub(super) fn pending(&self) -> Option<u32> {
+        self.token_ids.last().copied()
+    }
+
+    /// Draws a token from `logits`.
+    pub(super) fn accept(&mut self, model: &Model, logits: &[f32]) -> Result<Written, EngineError> {
+        let state = SequenceState {
+            prompt: &self.prompt,
+            generated: &self.token_ids,
+        };
+        let Drawn { id, logprob } = self.sampler.next(logits, &state, None)?;
+        self.token_ids.push(id);
+        self.logprobs.extend(logprob);
+        let stop = Some(Finish::Stop);
+        if model.end.contains(&id) {
+            return Ok(Written {
+                piece: String::new(),
+                finish: stop,
+            });
+        }
+        let matched = self
+            .text
+            .push(id)
+            .map_err(|error| EngineError::internal(&error))?;
+        self.answer.push_str(&matched.text);
+        let full = (self.token_ids.len() >= self.limit).then_some(Finish::Length);
+        Ok(Written {
+            piece: matched.text,
+            finish: if matched.stopped { stop } else { full },
+        })
+    }
+
+    /// The answer, and the text that was still held back.
+    pub(super) fn finish(self) -> Result<(Generated, String), EngineError> {
+        let rest = self
+            .text
+            .finish()
+            .map_err(|error| EngineError::internal(&error))?;
+        let generated = Generated {
+            answer: self.answer + &rest,
+            token_ids: self.token_ids,
+            logprobs: self.logprobs,
+        };
+        Ok((generated, rest))
+    }
+}
