@@ -10,7 +10,11 @@ use std::{
 };
 
 use reelsight_families::{Family, FamilyError};
+<<<<<<< models/engine/src/model.rs
+use reelsight_ort::{OrtError, Session, SessionOptions, graph::for_serving, runtime};
+=======
 use reelsight_ort::{LocalSession, OrtError, Session, SessionOptions, runtime};
+>>>>>>> /tmp/tmp.N2M7X1gVfm/new
 use reelsight_registry::{ModelFolder, Role};
 use reelsight_text::Tokenizer;
 use sha2::{Digest, Sha256};
@@ -187,7 +191,15 @@ fn path_of(folder: &ModelFolder, role: Role) -> Result<&Path, EngineError> {
     let missing = || EngineError::Model {
         message: format!("the folder has no {} graph", role.stem()),
     };
+<<<<<<< models/engine/src/model.rs
+    let path = folder.graph_path(role).ok_or_else(missing)?;
+    if role == Role::Decoder {
+        return load(&for_serving(path).path, role.stem(), config);
+    }
+    load(path, role.stem(), config)
+=======
     folder.graph_path(role).ok_or_else(missing)
+>>>>>>> /tmp/tmp.N2M7X1gVfm/new
 }
 
 fn load(path: &Path, name: &str, config: &EngineConfig) -> Result<Session, EngineError> {

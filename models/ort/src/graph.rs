@@ -1,7 +1,7 @@
 //! Passes over the ONNX protobuf: a published decoder graph becomes one that serves.
 //!
 //! [`prepare`] reads a graph without its weights, applies [`Passes`], checks the result against the original on a small
-//! prompt and keeps it under the cache folder, named by the digest of the original. Weights are never copied: the new
+//! prompt and keeps it under the cache folder, named by its digest. Weights are never copied: the new
 //! graph refers to the files of the model folder, to the graph file itself where weights lie inside.
 //!
 //! * static KV: `Concat` caches become buffers of fixed capacity that are written in place;
@@ -105,32 +105,78 @@ pub struct Prepared {
     pub moved_positions: usize,
 }
 
-/// Applies `passes` to the graph at `path`, or finds in `cache` what was made before.
+/// Applies `passes` to the graph at `path` and keeps the result in `cache`.
 ///
-/// The first time, the result is run against the original on a small prompt in several pieces; later, its bytes are
-/// compared with the digest that was taken then.
+/// The first time, the result is run against the original on a small prompt in several pieces; later it is enough that
+/// the pass makes the same bytes as then.
 ///
 /// # Errors
 /// [`GraphError::Unsupported`] when a pass does not apply or its result differs: the caller goes on with the original.
 pub fn prepare(path: &Path, cache: &Path, passes: Passes) -> Result<Prepared, GraphError> {
     let bytes = Bytes::from(std::fs::read(path).map_err(GraphError::io(path))?);
-    let slot = cache::Slot::new(path, cache, &bytes, passes)?;
-    if let Some(found) = slot.load() {
-        return Ok(found);
-    }
     let (graph, mut prepared) = transform(path, &bytes, passes)?;
     if prepared.rewritten_layers + prepared.moved_positions == 0 && passes.instrument == Instrument::default()
     {
         return Ok(prepared);
     }
-    prepared.path = slot.store(&graph)?;
-    drop((graph, bytes));
+    let slot = cache::Slot::new(path, cache, &graph)?;
+    prepared.path.clone_from(&slot.path);
+    if slot.is_sealed() {
+        return Ok(prepared);
+    }
+    slot.store()?;
+    drop(bytes);
     if let Err(error) = Check::default().equal(path, &prepared.path, passes.static_kv) {
         slot.discard();
         return Err(error);
     }
-    slot.seal(&prepared)?;
+    slot.seal()?;
     Ok(prepared)
+}
+
+/// A decoder graph as it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The graph to load.
+    pub path: PathBuf,
+    /// What became of its cache, in words.
+    pub cache: String,
+}
+
+/// The decoder graph at `path` with its cache in place where that can be had, else as it was published.
+///
+/// Kept under `REELSIGHT_CACHE_DIR`, else the user's cache folder.
+#[must_use]
+pub fn for_serving(path: &Path) -> Served {
+    let passes = Passes {
+        static_kv: true,
+        explicit_positions: true,
+        ..Passes::default()
+    };
+    let made = cache::folder().map_or_else(
+        || Err(Unsupported::new("there is no cache folder: set REELSIGHT_CACHE_DIR").into()),
+        |folder| prepare(path, &folder, passes),
+    );
+    let described = |words: String, path: &Path| Served {
+        path: path.to_owned(),
+        cache: words,
+    };
+    match made {
+        Ok(made) => {
+            let mut words = match made.rewritten_layers {
+                0 => "written in place as published".to_owned(),
+                count => format!("written in place after converting {count} layers"),
+            };
+            if made.moved_positions > 0 {
+                words.push_str(", positions from the host");
+            }
+            described(words, &made.path)
+        }
+        Err(error) => {
+            tracing::info!(path = %path.display(), %error, "the decoder is served as published");
+            described(format!("as published: {error}"), path)
+        }
+    }
 }
 
 /// What [`prepare`] writes, neither kept nor compared with the original: the graph's bytes, its weights references into

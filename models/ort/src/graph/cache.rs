@@ -1,81 +1,62 @@
 //! Where prepared graphs are kept: `graphs/<digest>.onnx` with an `.origin` beside it.
 //!
-//! The origin says which folder the weights lie in and what the graph's bytes hash to, so that a damaged file is made
-//! again and ONNX Runtime finds weights that are in another folder than the graph.
+//! The digest is that of the new graph and of the folder of its weights. The origin names that folder, because ONNX
+//! Runtime looks for weights beside the graph unless it is told otherwise, and says that the graph was compared with the
+//! original.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{GraphError, Passes, Prepared};
+use super::GraphError;
 
-/// Part of every digest: a pass that writes other graphs than before has to count this up.
-const VERSION: u32 = 1;
 const ORIGIN: &str = "origin";
+/// Second line of the origin of a graph that was compared.
+const EQUAL: &str = "equal";
 
 /// The place of one prepared graph.
-pub(crate) struct Slot {
-    path: PathBuf,
+pub(crate) struct Slot<'g> {
+    pub(crate) path: PathBuf,
     weights: PathBuf,
+    graph: &'g [u8],
 }
 
-impl Slot {
-    /// The place of what `passes` make of the graph at `path` with these `bytes`.
-    pub(crate) fn new(path: &Path, cache: &Path, bytes: &Bytes, passes: Passes) -> Result<Self, GraphError> {
-        let whole = path.canonicalize().map_err(GraphError::io(path))?;
+impl<'g> Slot<'g> {
+    /// The place under `cache` of `graph`, which was made from the one at `original`.
+    pub(crate) fn new(original: &Path, cache: &Path, graph: &'g [u8]) -> Result<Self, GraphError> {
+        let whole = original.canonicalize().map_err(GraphError::io(original))?;
         let weights = whole.parent().unwrap_or(Path::new("/")).to_owned();
         let mut hash = Sha256::new();
-        hash.update(format!("{VERSION} {passes:?} {}\n", whole.display()));
-        hash.update(bytes);
+        hash.update(format!("{}\n", whole.display()));
+        hash.update(graph);
         let name = hex::encode(hash.finalize());
         Ok(Self {
             path: cache.join("graphs").join(format!("{}.onnx", &name[..32])),
             weights,
+            graph,
         })
     }
 
-    /// What was sealed here, if it is still whole.
-    pub(crate) fn load(&self) -> Option<Prepared> {
-        let origin = fs::read_to_string(self.origin()).ok()?;
-        let bytes = fs::read(&self.path).ok()?;
-        let lines: Vec<_> = origin.lines().collect();
-        let [_, digest, rewritten, moved] = lines.as_slice() else {
-            return None;
-        };
-        let (Ok(rewritten_layers), Ok(moved_positions)) = (rewritten.parse(), moved.parse()) else {
-            return None;
-        };
-        let is_whole = *digest == hex::encode(Sha256::digest(&bytes));
-        is_whole.then(|| Prepared {
-            path: self.path.clone(),
-            rewritten_layers,
-            moved_positions,
-        })
+    /// Whether the graph lies here whole, and was found to be right.
+    pub(crate) fn is_sealed(&self) -> bool {
+        let origin = fs::read_to_string(self.origin()).unwrap_or_default();
+        origin.lines().nth(1) == Some(EQUAL) && fs::read(&self.path).is_ok_and(|bytes| bytes == self.graph)
     }
 
     /// Writes the graph, and where its weights are. It counts once [`Slot::seal`] was called.
-    pub(crate) fn store(&self, graph: &[u8]) -> Result<PathBuf, GraphError> {
+    pub(crate) fn store(&self) -> Result<(), GraphError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(GraphError::io(folder))?;
-        write(&self.path, graph)?;
-        write(&self.origin(), format!("{}\n", self.weights.display()).as_bytes())?;
-        Ok(self.path.clone())
+        write(&self.path, self.graph)?;
+        write(&self.origin(), format!("{}\n", self.weights.display()).as_bytes())
     }
 
     /// Says that the graph was found to be right.
-    pub(crate) fn seal(&self, prepared: &Prepared) -> Result<(), GraphError> {
-        let bytes = fs::read(&self.path).map_err(GraphError::io(&self.path))?;
-        let text = format!(
-            "{}\n{}\n{}\n{}\n",
-            self.weights.display(),
-            hex::encode(Sha256::digest(&bytes)),
-            prepared.rewritten_layers,
-            prepared.moved_positions
-        );
+    pub(crate) fn seal(&self) -> Result<(), GraphError> {
+        let text = format!("{}\n{EQUAL}\n", self.weights.display());
         write(&self.origin(), text.as_bytes())
     }
 
@@ -97,6 +78,15 @@ impl Slot {
 pub(crate) fn weights_dir(graph: &Path) -> Option<String> {
     let origin = fs::read_to_string(graph.with_extension(ORIGIN)).ok()?;
     origin.lines().next().map(str::to_owned)
+}
+
+/// Where prepared graphs are kept: `REELSIGHT_CACHE_DIR`, else the user's cache folder; `None` when there is neither.
+pub(crate) fn folder() -> Option<PathBuf> {
+    let named = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
+    named("REELSIGHT_CACHE_DIR")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&named("XDG_CACHE_HOME")?).join("reelsight")))
+        .or_else(|| Some(Path::new(&named("HOME")?).join(".cache/reelsight")))
 }
 
 /// Whole or not at all: another process may read the same cache.
