@@ -61,6 +61,23 @@ pub enum EngineError {
         /// Place in the answer.
         position: usize,
     },
+    /// The JSON schema cannot be enforced.
+    #[error("the schema{} cannot be used: {message}", at(pointer))]
+    SchemaInvalid {
+        /// JSON pointer of the part that is wrong; empty for the whole.
+        pointer: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The answer ended before it was valid JSON.
+    #[error(
+        "the answer was not complete JSON after {tokens} tokens: raise generation.max_tokens, or bound the schema \
+         (maxLength, maxItems)"
+    )]
+    SchemaUnsatisfied {
+        /// Tokens of the answer.
+        tokens: usize,
+    },
     /// The model folder cannot be used.
     #[error("{message}")]
     Model {
@@ -98,5 +115,14 @@ impl EngineError {
         Self::Model {
             message: cause.to_string(),
         }
+    }
+}
+
+/// Where in a schema, for people.
+fn at(pointer: &str) -> String {
+    if pointer.is_empty() {
+        String::new()
+    } else {
+        format!(" at {pointer}")
     }
 }

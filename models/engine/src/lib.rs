@@ -24,7 +24,11 @@
 //! ```
 
 mod api;
+<<<<<<< models/engine/src/lib.rs
+mod constraint;
+=======
 mod ask;
+>>>>>>> /tmp/tmp.N2M7X1gVfm/new
 mod control;
 mod engine;
 mod error;
@@ -46,9 +50,14 @@ mod trace;
 
 pub use api::*;
 pub use engine::Engine;
+pub use constraint::Schema;
 pub use error::EngineError;
+<<<<<<< models/engine/src/lib.rs
+pub use options::{AnswerForm, ChoiceScore, GenerationOptions, TokenLogprob};
+=======
 pub use kv::KvTier;
 pub use metrics::{EngineMetrics, Summary};
 pub use options::{GenerationOptions, TokenLogprob};
+>>>>>>> /tmp/tmp.N2M7X1gVfm/new
 pub use session::SessionKv;
 pub use trace::TraceSpan;

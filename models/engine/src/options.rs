@@ -1,6 +1,8 @@
 //! How an answer is generated, and what is told about it beside its text.
 
-use crate::EngineError;
+use std::collections::BTreeSet;
+
+use crate::{EngineError, Schema};
 
 /// Most stop strings of one ask.
 const MAX_STOPS: usize = 8;
@@ -10,6 +12,42 @@ const MAX_STOP: usize = 64;
 const MAX_TEMPERATURE: f32 = 2.0;
 /// Most alternatives that are reported for a token.
 const MAX_LOGPROBS: usize = 20;
+
+/// Most choices of one ask, and the longest in bytes.
+const MAX_CHOICES: usize = 64;
+const MAX_CHOICE: usize = 256;
+
+/// What an answer must look like.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum AnswerForm {
+    /// Whatever the model writes.
+    #[default]
+    Text,
+    /// JSON that satisfies a schema.
+    Json(Schema),
+    /// One of these texts: the one that is likeliest as the whole answer.
+    OneOf {
+        /// 2 to 64 different texts of up to 256 bytes.
+        choices: Vec<String>,
+        /// Compare log-probabilities per token instead of sums: does not favour short texts.
+        per_token: bool,
+    },
+    /// Yes or no, by the probability of how answers that say so begin.
+    YesNo,
+}
+
+/// How likely one choice was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChoiceScore {
+    /// As the request has it; `Yes` or `No` where it named none.
+    pub text: String,
+    /// Natural logarithm of its probability as the whole answer, or as the answer's beginning for yes and no.
+    pub logprob: f64,
+    /// Tokens that were scored, the end of the turn included.
+    pub tokens: usize,
+    /// Among the choices; all add up to 1.
+    pub probability: f64,
+}
 
 /// Decoding parameters of an answer. The default is greedy.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +76,8 @@ pub struct GenerationOptions {
     pub stop: Vec<String>,
     /// Report how likely each token was, with this many alternatives, at most 20. `None` reports nothing.
     pub logprobs: Option<usize>,
+    /// What the answer must look like.
+    pub form: AnswerForm,
 }
 
 impl Default for GenerationOptions {
@@ -55,6 +95,7 @@ impl Default for GenerationOptions {
             seed: None,
             stop: Vec::new(),
             logprobs: None,
+            form: AnswerForm::Text,
         }
     }
 }
@@ -113,13 +154,59 @@ impl GenerationOptions {
                 "at most 20 alternatives are reported for a token",
             ),
         ];
-        match ranges.into_iter().find(|(holds, ..)| !holds) {
-            None => Ok(()),
-            Some((_, field, message)) => Err(EngineError::InvalidInput {
-                field,
-                message: message.to_owned(),
-            }),
-        }
+        self.check_form()?;
+        first_wrong(ranges)
+    }
+
+    fn check_form(&self) -> Result<(), EngineError> {
+        let written = !self.form.is_choice();
+        let choices: &[String] = match &self.form {
+            AnswerForm::OneOf { choices, .. } => choices,
+            _ => &[],
+        };
+        let good = |choice: &String| !choice.trim().is_empty() && choice.len() <= MAX_CHOICE;
+        let distinct: BTreeSet<&str> = choices.iter().map(|choice| choice.trim()).collect();
+        first_wrong([
+            (
+                choices.is_empty() || (2..=MAX_CHOICES).contains(&choices.len()) && choices.iter().all(good),
+                "generation.choices",
+                "give 2 to 64 choices of 1 to 256 bytes",
+            ),
+            (
+                distinct.len() == choices.len(),
+                "generation.choices",
+                "give each choice once",
+            ),
+            (
+                self.form == AnswerForm::Text || self.stop.is_empty(),
+                "generation.stop",
+                "stop strings would cut an answer of a given form: leave them out",
+            ),
+            (
+                written || self.logprobs.is_none(),
+                "generation.logprobs",
+                "choices come with their own scores: leave it out",
+            ),
+        ])
+    }
+}
+
+fn first_wrong(
+    rules: impl IntoIterator<Item = (bool, &'static str, &'static str)>,
+) -> Result<(), EngineError> {
+    match rules.into_iter().find(|(holds, ..)| !holds) {
+        None => Ok(()),
+        Some((_, field, message)) => Err(EngineError::InvalidInput {
+            field,
+            message: message.to_owned(),
+        }),
+    }
+}
+
+impl AnswerForm {
+    /// Whether the answer is chosen rather than written.
+    pub(crate) fn is_choice(&self) -> bool {
+        matches!(self, Self::OneOf { .. } | Self::YesNo)
     }
 }
 
