@@ -24,11 +24,8 @@
 //! ```
 
 mod api;
-<<<<<<< models/engine/src/lib.rs
-mod constraint;
-=======
 mod ask;
->>>>>>> /tmp/tmp.N2M7X1gVfm/new
+mod constraint;
 mod control;
 mod engine;
 mod error;
@@ -49,15 +46,11 @@ mod tests;
 mod trace;
 
 pub use api::*;
-pub use engine::Engine;
 pub use constraint::Schema;
+pub use engine::Engine;
 pub use error::EngineError;
-<<<<<<< models/engine/src/lib.rs
-pub use options::{AnswerForm, ChoiceScore, GenerationOptions, TokenLogprob};
-=======
 pub use kv::KvTier;
 pub use metrics::{EngineMetrics, Summary};
-pub use options::{GenerationOptions, TokenLogprob};
->>>>>>> /tmp/tmp.N2M7X1gVfm/new
+pub use options::{AnswerForm, ChoiceScore, GenerationOptions, TokenLogprob};
 pub use session::SessionKv;
 pub use trace::TraceSpan;
