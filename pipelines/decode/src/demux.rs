@@ -6,7 +6,7 @@
 //! * picture sizes are checked before `avformat_find_stream_info`, which decodes (`tests/bad_input.rs`, huge header);
 //! * iterating with `packets()` hides errors, so packets are read one by one.
 
-use std::ptr;
+use std::{collections::HashSet, ptr};
 
 use ff::{
     codec::packet::Packet,
@@ -22,7 +22,7 @@ use crate::{
     formats::{self, Kind},
     input::Input,
     limits::DecodeLimits,
-    source::{Failure, Source},
+    source::{Failure, Hollow, Source},
 };
 
 /// Bytes per read; large, as packets are read in order.
@@ -40,6 +40,7 @@ pub(crate) struct Demuxer {
     stream: usize,
     cancel: CancelFlag,
     failure: Failure,
+    hollow: Hollow,
     damaged_run: u32,
 }
 
@@ -63,7 +64,7 @@ impl Demuxer {
     ) -> Result<Self, DecodeError> {
         crate::about::quieten();
         let source = Source::open(input, limits, cancel)?;
-        let failure = source.failure();
+        let (failure, hollow) = (source.failure(), source.hollow());
         let io = StreamIo::from_read_seek_with_capacity(source, BUFFER_BYTES).map_err(internal)?;
         let opened = open_context(io, limits, cancel);
         if cancel.is_cancelled() {
@@ -84,6 +85,7 @@ impl Demuxer {
             stream,
             cancel: cancel.clone(),
             failure,
+            hollow,
             damaged_run: 0,
         };
         demuxer.check_size(limits)?;
@@ -99,6 +101,27 @@ impl Demuxer {
                 set_discard_all(&mut stream);
             }
         }
+    }
+
+    /// Where the container's own index puts key frames of the video track.
+    #[expect(unsafe_code, reason = "the safe layer does not show the index")]
+    pub(crate) fn key_positions(&self) -> Result<HashSet<i64>, DecodeError> {
+        let stream = self.stream()?;
+        // SAFETY: the stream belongs to an open context; entries stay where they are while nothing is read, and each
+        // is looked at before the next call.
+        unsafe {
+            let stream = stream.as_ptr().cast_mut();
+            let count = ffi::avformat_index_get_entries_count(stream);
+            let entries = (0..count).map(|at| ffi::avformat_index_get_entry(stream, at));
+            let entries = entries.filter_map(|entry| entry.as_ref());
+            let keys = entries.filter(|entry| entry.flags() & ffi::AVINDEX_KEYFRAME != 0);
+            Ok(keys.map(|entry| entry.pos).collect())
+        }
+    }
+
+    /// From now on packets come without their data, which are not read.
+    pub(crate) fn leave_data(&mut self) {
+        self.hollow.set();
     }
 
     /// The container.

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use reelsight_media::{FrameError, FrameErrorKind};
+use reelsight_media::{FrameError, FrameErrorKind, ReadFailure};
 
 /// A source could not be indexed or decoded. Cloneable, so that one failure can be told to every waiter.
 ///
@@ -137,7 +137,10 @@ impl DecodeError {
         match self {
             Self::NotFound => "SOURCE_NOT_FOUND",
             Self::IsDirectory => "SOURCE_IS_DIRECTORY",
-            Self::Unreadable { .. } => "SOURCE_UNREADABLE",
+            Self::Unreadable { source, .. } => {
+                let failure = source.as_deref().and_then(ReadFailure::of);
+                failure.map_or("SOURCE_UNREADABLE", |failure| failure.reason)
+            }
             Self::Empty => "MEDIA_EMPTY",
             Self::TooLarge { .. } => "SOURCE_TOO_LARGE",
             Self::TooLong { .. } => "SOURCE_TOO_LONG",

@@ -27,7 +27,7 @@ use crate::{
     demux::{Demuxer, Read},
     error::DecodeError,
     frames::DecodeOptions,
-    index::PacketIndex,
+    index::{self, PacketIndex},
     input::Input,
     limits::DecodeLimits,
     plan::DecodePlan,
@@ -118,6 +118,7 @@ impl<T: Weighted + Send + 'static> Run<T> {
         converter: impl Fn() -> C + Send + Clone + 'static,
     ) -> Result<Self, DecodeError> {
         let threads = options.threads.max(1);
+        let index = index::complete(input, index, &frames, &options.limits, &options.cancel)?;
         let plan = DecodePlan::new(&index, frames, threads);
         let count = plan.intervals.len();
         let workers = threads.min(count).max(1);

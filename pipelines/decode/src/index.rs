@@ -5,6 +5,8 @@ mod encoded;
 mod facts;
 mod pass;
 mod shown;
+mod tables;
+mod unread;
 
 use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
@@ -21,6 +23,7 @@ pub use details::{TrackInfo, VideoDetails};
 pub use encoded::{EncodedIndexError, INDEX_VERSION};
 pub(crate) use facts::Orientation;
 use pass::Pass;
+pub(crate) use unread::complete;
 
 /// What a file says about itself and its video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,7 +151,8 @@ impl Lookup {
     }
 }
 
-/// Reads every packet of `input` once and says what is there. Nothing is decoded, except in the rare streams whose
+/// Reads every packet of `input` once and says what is there; of remote files that describe their packets in tables,
+/// the packets' data are not read. Nothing is decoded, except in the rare streams whose
 /// packets carry no presentation times (bare H.264, AVI with B-frames): their frame order is known to a decoder alone.
 ///
 /// # Errors
@@ -163,7 +167,12 @@ pub fn index(
 ) -> Result<Arc<PacketIndex>, DecodeError> {
     let mut demuxer = Demuxer::open(input, limits, cancel)?;
     let facts = facts::Facts::read(&demuxer)?;
-    let mut pass = Pass::run(&mut demuxer, &facts, limits)?;
+    let read_data = if is_described(input, cancel)? {
+        unread::FIRST_PACKETS
+    } else {
+        usize::MAX
+    };
+    let mut pass = Pass::run(&mut demuxer, &facts, limits, read_data)?;
     drop(demuxer);
     if pass.packets.is_empty() {
         let detail = "its video track holds no picture that can be read".to_owned();
@@ -188,6 +197,16 @@ pub fn index(
         });
     }
     Ok(Arc::new(index))
+}
+
+/// Whether reading the data of all packets is costly and can be avoided.
+fn is_described(input: &Input, cancel: &CancelFlag) -> Result<bool, DecodeError> {
+    match input {
+        Input::Bytes(bytes) if bytes.is_remote() => {
+            tables::are_complete(&**bytes, cancel).map_err(crate::source::error_from_io)
+        }
+        _ => Ok(false),
+    }
 }
 
 #[expect(

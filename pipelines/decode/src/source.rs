@@ -5,7 +5,10 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -22,6 +25,22 @@ pub(crate) struct Source {
     at: u64,
     cancel: CancelFlag,
     failure: Failure,
+    hollow: Hollow,
+}
+
+/// Once set, reading gives zeros instead of bytes: for a demuxer that knows from its tables where packets are, when
+/// what is in them is not wanted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hollow(Arc<AtomicBool>);
+
+impl Hollow {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Why reading failed. FFmpeg turns errors into numbers, and some demuxers turn them into the end of the file: so the
@@ -67,7 +86,13 @@ impl Source {
             at: 0,
             cancel: cancel.clone(),
             failure: Failure::default(),
+            hollow: Hollow::default(),
         })
+    }
+
+    /// The switch that makes the bytes zeros.
+    pub(crate) fn hollow(&self) -> Hollow {
+        self.hollow.clone()
     }
 
     /// Where a failure to read will be found.
@@ -115,6 +140,13 @@ impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.cancel.is_cancelled() {
             return Err(io::Error::from_raw_os_error(libc::ECANCELED));
+        }
+        if let Some(len) = self.len.filter(|_| self.hollow.is_set()) {
+            let rest = usize::try_from(len.saturating_sub(self.at)).unwrap_or(usize::MAX);
+            let count = rest.min(buffer.len());
+            buffer[..count].fill(0);
+            self.at += count as u64;
+            return Ok(count);
         }
         match self.bytes.read_at(self.at, buffer, &self.cancel) {
             Ok(count) => {

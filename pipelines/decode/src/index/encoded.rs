@@ -178,7 +178,8 @@ mod bits {
     pub(super) const BROKEN_LINK: u16 = 1 << 8;
     pub(super) const SECOND_FIELD: u16 = 1 << 9;
     pub(super) const NO_SEEK: u16 = 1 << 10;
-    pub(super) const ALL: u16 = (1 << 11) - 1;
+    pub(super) const UNREAD: u16 = 1 << 11;
+    pub(super) const ALL: u16 = (1 << 12) - 1;
 }
 
 /// The bits that a class makes, and its detail.
@@ -192,6 +193,7 @@ fn bits_from_class(class: Class) -> (u16, u64) {
         decodable_leading,
         broken_link,
         second_field,
+        unread,
     } = class;
     let (kind, recovery) = match entry {
         Entry::None => (0, 0),
@@ -207,6 +209,7 @@ fn bits_from_class(class: Class) -> (u16, u64) {
         (decodable_leading, bits::DECODABLE_LEADING),
         (broken_link, bits::BROKEN_LINK),
         (second_field, bits::SECOND_FIELD),
+        (unread, bits::UNREAD),
         (detail != 0, bits::DETAIL),
     ];
     let set = flags.into_iter().filter(|(set, _)| *set);
@@ -231,6 +234,7 @@ fn class_from_bits(packed: u16, detail: u64) -> Result<Class, EncodedIndexError>
         decodable_leading: has(bits::DECODABLE_LEADING),
         broken_link: has(bits::BROKEN_LINK),
         second_field: has(bits::SECOND_FIELD),
+        unread: has(bits::UNREAD),
     })
 }
 

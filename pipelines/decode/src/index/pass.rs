@@ -1,12 +1,14 @@
 //! The demux pass.
 
+use std::collections::HashSet;
+
 use ff::{
     codec::packet::{Packet, Ref as _},
     ffi,
 };
 use ffmpeg_next as ff;
 
-use super::{MediaWarning, PacketKey, PacketRecord, facts::Facts};
+use super::{MediaWarning, PacketKey, PacketRecord, facts::Facts, unread};
 use crate::{
     classify::Class,
     demux::{Demuxer, Read},
@@ -34,10 +36,12 @@ pub(super) struct Pass {
 }
 
 impl Pass {
+    /// Reads all packets; the data of the first `read_data` ones only.
     pub(super) fn run(
         demuxer: &mut Demuxer,
         facts: &Facts,
         limits: &DecodeLimits,
+        read_data: usize,
     ) -> Result<Self, DecodeError> {
         let mut pass = Self {
             packets: Vec::new(),
@@ -53,6 +57,11 @@ impl Pass {
             .map(|stream| f64::from(stream.time_base()))
             .collect();
         let mut classifier = facts.classify.grow();
+        let key_positions = if read_data < usize::MAX {
+            demuxer.key_positions()?
+        } else {
+            HashSet::new()
+        };
         let mut packet = Packet::empty();
         loop {
             match demuxer.read(&mut packet)? {
@@ -63,16 +72,23 @@ impl Pass {
                 }
                 Read::Packet => {}
             }
-            pass.damaged |= packet.is_corrupt();
+            let is_read = pass.packets.len() < read_data;
+            pass.damaged |= is_read && packet.is_corrupt();
             if let (Some(base), Some(at)) = (bases.get(packet.stream()), packet.pts().or(packet.dts())) {
                 pass.end_secs = pass
                     .end_secs
                     .max((at.saturating_add(packet.duration())) as f64 * base);
             }
             if packet.stream() == demuxer.stream_index() {
-                let class = classifier.classify(packet.data().unwrap_or_default(), packet.is_key());
-                pass.push(&packet, class, facts.frame_units);
-                pass.refer(classifier.references());
+                if is_read {
+                    let class = classifier.classify(packet.data().unwrap_or_default(), packet.is_key());
+                    pass.push(&packet, class, facts.frame_units);
+                    pass.refer(classifier.references());
+                } else {
+                    demuxer.leave_data();
+                    pass.push(&packet, unread::class(&packet, &key_positions), facts.frame_units);
+                    pass.refer(None);
+                }
                 if pass.packets.len() > limits.max_frames {
                     let [limit, actual] = [limits.max_frames as u64, pass.packets.len() as u64];
                     return Err(DecodeError::TooLong {
@@ -87,7 +103,7 @@ impl Pass {
     }
 
     fn push(&mut self, packet: &Packet, mut class: Class, frame_units: i64) {
-        class.hidden |= is_discarded(packet) || packet.size() == 0;
+        class.hidden |= is_never_shown(packet);
         let previous = self
             .packets
             .last()
@@ -167,6 +183,11 @@ impl Pass {
         }
         warnings
     }
+}
+
+/// Whether the packet is empty, or decoded and not shown by an edit list.
+pub(super) fn is_never_shown(packet: &Packet) -> bool {
+    is_discarded(packet) || packet.size() == 0
 }
 
 /// Whether an edit list says that the packet is decoded and not shown.

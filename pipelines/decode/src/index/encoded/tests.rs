@@ -71,7 +71,7 @@ fn class() -> impl Strategy<Value = Class> {
         1 => Just(Entry::Open),
         1 => any::<u32>().prop_map(Entry::Gradual)
     ];
-    (entry, any::<[bool; 6]>(), any::<u8>()).prop_map(|(entry, flags, layer)| {
+    (entry, any::<[bool; 7]>(), any::<u8>()).prop_map(|(entry, flags, layer)| {
         let [
             disposable,
             hidden,
@@ -79,6 +79,7 @@ fn class() -> impl Strategy<Value = Class> {
             decodable_leading,
             broken_link,
             second_field,
+            unread,
         ] = flags;
         Class {
             entry,
@@ -89,6 +90,7 @@ fn class() -> impl Strategy<Value = Class> {
             decodable_leading,
             broken_link,
             second_field,
+            unread,
         }
     })
 }
