@@ -8,7 +8,9 @@
 mod conversation;
 mod error;
 mod family;
+mod grid;
 mod layout;
+mod llava_onevision;
 mod load;
 mod numbers;
 mod qwen_vl;

@@ -6,7 +6,10 @@ use reelsight_registry::ModelFolder;
 use reelsight_text::Tokenizer;
 use serde_json::Value;
 
-use crate::{Family, FamilyError, qwen_vl::QwenVl, smolvlm::SmolVlm, text_decoder::TextDecoder};
+use crate::{
+    Family, FamilyError, llava_onevision::LlavaOnevision, qwen_vl::QwenVl, smolvlm::SmolVlm,
+    text_decoder::TextDecoder,
+};
 
 /// `model_type`s that [`load`] knows.
 pub const SUPPORTED: [&str; 8] = [
@@ -29,6 +32,7 @@ pub fn load(folder: &ModelFolder, tokenizer: &Arc<Tokenizer>) -> Result<Box<dyn 
     match folder.family() {
         "smolvlm" | "idefics3" => Ok(Box::new(SmolVlm::load(folder, tokenizer)?)),
         "qwen2_vl" | "qwen2_5_vl" => Ok(Box::new(QwenVl::load(folder, tokenizer)?)),
+        "llava_onevision" => Ok(Box::new(LlavaOnevision::load(folder, tokenizer)?)),
         "llama" | "qwen2" | "mistral" => Ok(Box::new(TextDecoder::load(folder, tokenizer)?)),
         other => Err(FamilyError::Unsupported {
             family: other.to_owned(),

@@ -274,7 +274,8 @@ fn preprocess(
             .filter(|&edge| edge > 0)
     };
     let default = SmolVlmPreprocess::default();
-    let longest = edge(&videos["video_sampling"]["video_size"]).or_else(|| edge(&videos["size"]));
+    // A `size` in the file overrules the `video_size` beside it: `SmolVLMVideoProcessor.__init__`.
+    let longest = edge(&videos["size"]).or_else(|| edge(&videos["video_sampling"]["video_size"]));
     let values = normalise(videos, Normalise::HALF);
     Ok(SmolVlmPreprocess {
         longest_edge: longest.unwrap_or(default.longest_edge),

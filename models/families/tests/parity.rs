@@ -204,3 +204,18 @@ fn qwen2_vl_is_what_transformers_makes_of_it() {
 fn qwen2_5_vl_is_what_transformers_makes_of_it() {
     holds("qwen2_5_vl");
 }
+
+#[test]
+fn llava_onevision_is_what_transformers_makes_of_it() {
+    holds("llava_onevision");
+}
+
+#[test]
+fn idefics3_is_what_transformers_makes_of_it() {
+    holds("idefics3");
+}
+
+#[test]
+fn smolvlm_is_what_transformers_makes_of_it() {
+    holds("smolvlm");
+}

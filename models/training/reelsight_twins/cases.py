@@ -52,17 +52,19 @@ def texts() -> list[dict]:
     return cases
 
 
-def pictures() -> list[dict]:
+def pictures(videos: bool = True) -> list[dict]:
     """Twenty conversations: text, one image, many images, videos, several turns, system prompts."""
     plain = [{"system": None, "turns": [turn(at)]} for at in (0, 5)]
     one = [{"system": None, "turns": [turn(at, image(at))]} for at in range(6)]
     many = [{"system": None, "turns": [turn(at, *(image(at + k) for k in range(2 + at % 2)))]} for at in range(3)]
     shown = ((4, 2), (30, 10), (75, 25), (200, 25), (90, 30))
-    videos = [{"system": None, "turns": [turn(at, video(at, *size))]} for at, size in enumerate(shown)]
+    seen = [{"system": None, "turns": [turn(at, video(at, *size))]} for at, size in enumerate(shown)]
+    if not videos:
+        seen = [{"system": None, "turns": [turn(at, image(at + 2), image(at))]} for at in range(5)]
     told = [
         {"system": SYSTEM, "turns": [turn(1, image(3))]},
         {"system": None, "turns": [turn(2, image(1), answer="A red circle."), turn(7)]},
-        {"system": None, "turns": [turn(3, video(2, 60, 20), answer="Yes."), turn(4)]},
+        {"system": None, "turns": [turn(3, video(2, 60, 20) if videos else image(6), answer="Yes."), turn(4)]},
         {"system": SYSTEM, "turns": [turn(0, image(2), answer="No."), turn(6, image(5))]},
     ]
-    return [*plain, *one, *many, *videos, *told]
+    return [*plain, *one, *many, *seen, *told]

@@ -28,6 +28,9 @@ MODELS = {
     "qwen2": transformers.Qwen2ForCausalLM,
     "qwen2_vl": transformers.Qwen2VLForConditionalGeneration,
     "qwen2_5_vl": transformers.Qwen2_5_VLForConditionalGeneration,
+    "llava_onevision": transformers.LlavaOnevisionForConditionalGeneration,
+    "idefics3": transformers.Idefics3ForConditionalGeneration,
+    "smolvlm": transformers.SmolVLMForConditionalGeneration,
 }
 PIXELS = ("pixel_values", "pixel_values_videos")
 
@@ -80,12 +83,21 @@ def inputs(processor, tokenizer, case: dict) -> tuple[dict, list[list[int]]]:
         return dict(tokenizer(text, add_special_tokens=False, return_tensors="pt")), []
     text = processor.apply_chat_template(messages(case, plain=False), add_generation_prompt=True)
     images, videos, known = media(case)
-    kwargs = {"images": images} if images else {}
+    # One list per conversation, as apply_chat_template gives it: some processors treat single images differently.
+    kwargs = {"images": [images]} if images else {}
     if videos:
         kwargs |= {"videos": videos, "video_metadata": known, "do_sample_frames": True, "return_metadata": True}
     made = processor(text=[text], return_tensors="pt", **kwargs)
-    seen = [[int(at) for at in one.frames_indices] for one in made.pop("video_metadata", [])]
-    return dict(made), seen
+    made.pop("video_metadata", None)
+    return dict(made), [[int(at) for at in one.frames_indices] for one in sampled(processor, videos, known)]
+
+
+def sampled(processor, videos: list, known: list) -> list:
+    """Returns what is known of the videos after sampling; not every processor hands it on."""
+    if not videos:
+        return []
+    options = {"do_sample_frames": True, "return_metadata": True}
+    return processor.video_processor(videos=videos, video_metadata=known, **options)["video_metadata"]
 
 
 def greedy(model, given: dict, positions: torch.Tensor) -> list[int]:
@@ -156,7 +168,8 @@ def write(family: str) -> None:
         sees = hasattr(model.config, "vision_config")
         processor = transformers.AutoProcessor.from_pretrained(folder) if sees else None
         made, logits = [], []
-        for case in cases.pictures() if sees else cases.texts():
+        told = cases.pictures(videos=hasattr(processor, "video_processor")) if sees else cases.texts()
+        for case in told:
             rows, values = run(model, processor, tokenizer, case)
             made += rows
             logits += values

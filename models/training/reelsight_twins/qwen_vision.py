@@ -22,7 +22,7 @@ class Vision:
     hidden: int = 32
     heads: int = 2
     depth: int = 3
-    inner: int = 48
+    inner: int = 64
     patch: int = 14
     temporal: int = 2
     merge: int = 2

@@ -13,7 +13,7 @@ const MAX_IMAGE_SIZE: u32 = 4096;
 /// transformers 5.23 `SmolVLMVideoProcessor._preprocess` on the torchvision backend, CPU.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SmolVlmPreprocess {
-    /// `video_sampling.video_size.longest_edge` (or `size.longest_edge`): first resize, aspect kept.
+    /// `size.longest_edge` of the video processor (else `video_sampling.video_size`): first resize, aspect kept.
     pub longest_edge: u32,
     /// `max_image_size.longest_edge`: second resize, to a square of this side.
     pub max_image_size: u32,
