@@ -10,7 +10,8 @@ use reelsight_media::{CancelFlag, FrameError, FrameSource, MediaTime};
 use tokio::sync::mpsc;
 
 use crate::{
-    EngineError, GenerationOptions, KvTier, TokenLogprob, TraceSpan, scheduler::Waker, session::SessionKv,
+    ChoiceScore, EngineError, GenerationOptions, KvTier, TokenLogprob, TraceSpan, choice::margin,
+    scheduler::Waker, session::SessionKv,
 };
 
 /// How the engine is set up; all bounds of its queues are here.
@@ -331,6 +332,8 @@ pub struct AskOutcome {
     pub token_ids: Vec<u32>,
     /// One for each of `token_ids`; empty when not asked for.
     pub logprobs: Vec<TokenLogprob>,
+    /// One for each choice, in the order of the request; empty when the answer was written.
+    pub choices: Vec<ChoiceScore>,
     /// Frames that were really shown to the model.
     pub frames_used: usize,
     /// Frames that came out damaged or not at all.
@@ -341,6 +344,14 @@ pub struct AskOutcome {
     pub session: Option<SessionKv>,
     /// What was done when, when `trace` was set.
     pub trace: Vec<TraceSpan>,
+}
+
+impl AskOutcome {
+    /// How far the answer's probability is ahead of the next choice's, 0 to 1; `None` when the answer was written.
+    #[must_use]
+    pub fn confidence(&self) -> Option<f64> {
+        (!self.choices.is_empty()).then(|| margin(&self.choices))
+    }
 }
 
 /// A submitted ask. Dropping it cancels the job.

@@ -4,6 +4,7 @@
 //! queued -> watching (frames come) -> prompting (prefill) -> writing (token by token) -> scoring (evidence) -> ended
 //! ```
 
+mod choosing;
 mod ending;
 mod scoring;
 mod start;
@@ -19,6 +20,7 @@ use std::{
 
 use reelsight_families::{ChatTurn, Conversation, Prompt, Turn, VideoShown};
 
+use choosing::{Choosing, Chosen};
 pub(crate) use scoring::Scoring;
 use watching::Watching;
 #[cfg(test)]
@@ -89,6 +91,7 @@ enum Stage {
     Watching(Watching),
     Prompting,
     Writing(Writer),
+    Choosing(Box<Choosing>),
     Scoring(Scoring, Box<Answered>),
     Ended(Option<Ending>, Instant),
 }
@@ -180,7 +183,7 @@ impl Ask {
                 }
             }
             Stage::Writing(_) => Work::Decode,
-            Stage::Scoring(..) => Work::Score,
+            Stage::Choosing(_) | Stage::Scoring(..) => Work::Score,
         })
     }
 
@@ -332,6 +335,15 @@ impl Ask {
             return self.end(desk);
         }
         self.talk.grounded = self.ground(logits, desk)?;
+        if self.generation.form.is_choice() {
+            let Talk {
+                prompt, video, turns, ..
+            } = &self.talk;
+            let form = &self.generation.form;
+            let choosing = Choosing::new(desk.model, form, prompt, video.as_ref(), turns)?;
+            self.stage = Stage::Choosing(Box::new(choosing));
+            return Ok(());
+        }
         self.stage = Stage::Writing(Writer::new(desk.model, &self.talk.prompt.ids, &self.generation));
         self.accept(logits.row(0), desk)
     }
@@ -435,9 +447,12 @@ impl Ask {
         self.explain(answered, desk)
     }
 
-    /// One pass of scoring.
+    /// One pass of scoring: a candidate for the answer, or the answer without some frames.
     pub(crate) fn score(&mut self, desk: &mut Desk<'_>) -> Result<(), EngineError> {
         let begun = Instant::now();
+        if matches!(self.stage, Stage::Choosing(_)) {
+            return self.choose(desk, begun);
+        }
         let Stage::Scoring(scoring, _) = &mut self.stage else {
             return Ok(());
         };
@@ -455,6 +470,47 @@ impl Ask {
         let spans = scoring.spans(&self.talk.frames);
         self.finish(*answered, spans, desk);
         Ok(())
+    }
+
+    /// Scores a candidate; after the last one the answer is there.
+    fn choose(&mut self, desk: &mut Desk<'_>, begun: Instant) -> Result<(), EngineError> {
+        let Stage::Choosing(choosing) = &mut self.stage else {
+            return Ok(());
+        };
+        let (model, control) = (desk.model, &self.control);
+        let embed = |ids: &[u32], rows: &Rows| match rows.decoder.takes_ids() {
+            true => Ok(Tokens::Ids(ids.to_vec())),
+            false => model.embed(ids, control).map(Tokens::Embeds),
+        };
+        let more = desk.metrics.run(|| choosing.step(self.id, desk.rows, embed))?;
+        self.clocks.generate.add(begun.elapsed());
+        self.trace.span("choose", begun, 1, 1);
+        if more {
+            return Ok(());
+        }
+        let Stage::Choosing(choosing) = std::mem::replace(&mut self.stage, Stage::Prompting) else {
+            return Ok(());
+        };
+        let Chosen { text, ids, choices } = choosing.decide()?;
+        // The candidates have taken the place of the end of the prompt.
+        self.talk.ledger.truncate(desk.rows.len(self.id));
+        self.tick(desk);
+        self.events.tell(EngineEvent::Delta(text.clone()))?;
+        let answered = Answered {
+            finish: if desk.model.says_no_evidence(&text) {
+                Finish::NoEvidence
+            } else {
+                Finish::Stop
+            },
+            generated: Generated {
+                answer: text,
+                token_ids: ids,
+                logprobs: Vec::new(),
+                choices,
+            },
+            kept: self.keep(desk)?,
+        };
+        self.explain(answered, desk)
     }
 
     /// The whole sequence at rest: what it shares with others, and a copy of the rest.

@@ -7,7 +7,7 @@ use reelsight_registry::ModelFolder;
 
 use crate::{
     AskHandle, AskJob, AskTarget, EngineConfig, EngineError, EngineMetrics, KvTier, ModelInfo,
-    SamplingRequest, SessionKv, VideoPlan,
+    SamplingRequest, Schema, SessionKv, VideoPlan,
     control::Control,
     graphs::Tokens,
     kv::{KvStore, probe},
@@ -58,6 +58,16 @@ impl Engine {
         max_tokens: usize,
     ) -> Result<VideoPlan, EngineError> {
         plan::plan(self.0.model(), timeline, request, question, max_tokens)
+    }
+
+    /// A JSON schema for [`crate::AnswerForm::Json`]. Takes milliseconds, up to a second for the largest schemas: not
+    /// for threads that must not block.
+    ///
+    /// # Errors
+    /// [`EngineError::SchemaInvalid`] with the place in the schema.
+    pub fn schema(&self, source: &str) -> Result<Schema, EngineError> {
+        let model = self.0.model();
+        model.grammars.compile(&model.tokenizer, &model.end, source)
     }
 
     /// Puts an ask into the queue and returns at once.

@@ -25,6 +25,7 @@
 
 mod api;
 mod ask;
+mod choice;
 mod constraint;
 mod control;
 mod engine;

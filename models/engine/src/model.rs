@@ -10,17 +10,14 @@ use std::{
 };
 
 use reelsight_families::{Family, FamilyError};
-<<<<<<< models/engine/src/model.rs
-use reelsight_ort::{OrtError, Session, SessionOptions, graph::for_serving, runtime};
-=======
-use reelsight_ort::{LocalSession, OrtError, Session, SessionOptions, runtime};
->>>>>>> /tmp/tmp.N2M7X1gVfm/new
+use reelsight_ort::{LocalSession, OrtError, Session, SessionOptions, graph::for_serving, runtime};
 use reelsight_registry::{ModelFolder, Role};
 use reelsight_text::Tokenizer;
 use sha2::{Digest, Sha256};
 
 use crate::{
     EngineConfig, EngineError, ModelInfo, VideoPlan,
+    constraint::Grammars,
     control::Control,
     graphs::{Decoder, Embedder, Grounding, VisionEncoder},
 };
@@ -45,6 +42,8 @@ pub(crate) struct Model {
     pub(crate) grounding: Option<Grounding>,
     /// Ids that end an answer.
     pub(crate) end: BTreeSet<u32>,
+    /// The vocabulary as schemas see it.
+    pub(crate) grammars: Grammars,
     /// Answers that mean "not in the video", normalised.
     no_evidence: Vec<String>,
     default_max_tokens: usize,
@@ -68,7 +67,10 @@ impl Model {
         } else {
             None
         };
-        let decoder = Decoder::new(local(path_of(folder, Role::Decoder)?, config)?, hidden)?;
+        let decoder = Decoder::new(
+            local(&for_serving(path_of(folder, Role::Decoder)?).path, config)?,
+            hidden,
+        )?;
         let embed = if decoder.takes_ids() {
             None
         } else {
@@ -121,6 +123,7 @@ impl Model {
             vision,
             grounding,
             end,
+            grammars: Grammars::default(),
         };
         Ok((model, decoder))
     }
@@ -191,15 +194,7 @@ fn path_of(folder: &ModelFolder, role: Role) -> Result<&Path, EngineError> {
     let missing = || EngineError::Model {
         message: format!("the folder has no {} graph", role.stem()),
     };
-<<<<<<< models/engine/src/model.rs
-    let path = folder.graph_path(role).ok_or_else(missing)?;
-    if role == Role::Decoder {
-        return load(&for_serving(path).path, role.stem(), config);
-    }
-    load(path, role.stem(), config)
-=======
     folder.graph_path(role).ok_or_else(missing)
->>>>>>> /tmp/tmp.N2M7X1gVfm/new
 }
 
 fn load(path: &Path, name: &str, config: &EngineConfig) -> Result<Session, EngineError> {

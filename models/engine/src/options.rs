@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{EngineError, Schema};
+use crate::{EngineError, Schema, choice::candidates};
 
 /// Most stop strings of one ask.
 const MAX_STOPS: usize = 8;
@@ -207,6 +207,16 @@ impl AnswerForm {
     /// Whether the answer is chosen rather than written.
     pub(crate) fn is_choice(&self) -> bool {
         matches!(self, Self::OneOf { .. } | Self::YesNo)
+    }
+
+    /// Tokens that the longest choice takes at most; `None` when the answer is written.
+    pub(crate) fn longest_choice(&self) -> Option<usize> {
+        // A token has at least one byte; the template may add a space, the end of the turn is one more.
+        let longest = candidates(self)
+            .iter()
+            .map(|candidate| candidate.text.len() + 4)
+            .max();
+        longest.filter(|_| self.is_choice())
     }
 }
 

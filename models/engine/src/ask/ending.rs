@@ -106,6 +106,7 @@ impl Ask {
             completion_tokens: generated.token_ids.len(),
             token_ids: generated.token_ids,
             logprobs: generated.logprobs,
+            choices: generated.choices,
             frames_used: self.talk.frames.len(),
             frames_damaged: self.talk.damaged,
             times,

@@ -79,7 +79,10 @@ impl Ask {
         let answer = if question.is_empty() && !matches!(start, Start::Text) {
             0
         } else {
-            model.max_tokens(generation.max_tokens)
+            generation
+                .form
+                .longest_choice()
+                .unwrap_or_else(|| model.max_tokens(generation.max_tokens))
         };
         let room = (talk.prompt.ids.len() + answer).min(model.info.context_tokens) + 1;
         Ok(Self {

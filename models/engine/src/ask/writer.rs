@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::text::AnswerText;
 use crate::{
-    EngineError, Finish, GenerationOptions, TokenLogprob,
+    AnswerForm, ChoiceScore, EngineError, Finish, GenerationOptions, TokenLogprob,
+    constraint::Constraint,
     model::Model,
     sampling::{Drawn, Sampler, SequenceState},
 };
@@ -13,6 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Writer {
     sampler: Sampler,
+    constraint: Option<Constraint>,
     text: AnswerText,
     prompt: Arc<[u32]>,
     limit: usize,
@@ -37,6 +39,7 @@ pub(super) struct Generated {
     pub(super) answer: String,
     pub(super) token_ids: Vec<u32>,
     pub(super) logprobs: Vec<TokenLogprob>,
+    pub(super) choices: Vec<ChoiceScore>,
 }
 
 impl Writer {
@@ -45,6 +48,10 @@ impl Writer {
         let room = model.info.context_tokens.saturating_sub(prompt.len());
         Self {
             sampler: Sampler::new(options),
+            constraint: match &options.form {
+                AnswerForm::Json(schema) => Some(Constraint::new(schema)),
+                _ => None,
+            },
             text: AnswerText::new(Arc::clone(&model.tokenizer), &options.stop),
             prompt: prompt.into(),
             limit: model.max_tokens(options.max_tokens).min(room),
@@ -65,7 +72,8 @@ impl Writer {
             prompt: &self.prompt,
             generated: &self.token_ids,
         };
-        let Drawn { id, logprob } = self.sampler.next(logits, &state, None)?;
+        let mask = self.constraint.as_mut().map(Constraint::mask).transpose()?;
+        let Drawn { id, logprob } = self.sampler.next(logits, &state, mask.as_ref())?;
         self.token_ids.push(id);
         self.logprobs.extend(logprob);
         let stop = Some(Finish::Stop);
@@ -75,6 +83,7 @@ impl Writer {
                 finish: stop,
             });
         }
+        let complete = self.constrained(id)?;
         let matched = self
             .text
             .push(id)
@@ -83,8 +92,22 @@ impl Writer {
         let full = (self.token_ids.len() >= self.limit).then_some(Finish::Length);
         Ok(Written {
             piece: matched.text,
-            finish: if matched.stopped { stop } else { full },
+            finish: if matched.stopped || complete { stop } else { full },
         })
+    }
+
+    /// Follows the grammar of the answer, if it has one. Gives whether the answer is complete.
+    fn constrained(&mut self, id: u32) -> Result<bool, EngineError> {
+        let Some(constraint) = &mut self.constraint else {
+            return Ok(false);
+        };
+        constraint.accept(id)?;
+        if self.token_ids.len() >= self.limit && !constraint.is_satisfied()? {
+            return Err(EngineError::SchemaUnsatisfied {
+                tokens: self.token_ids.len(),
+            });
+        }
+        Ok(constraint.is_complete())
     }
 
     /// The answer, and the text that was still held back.
@@ -97,6 +120,7 @@ impl Writer {
             answer: self.answer + &rest,
             token_ids: self.token_ids,
             logprobs: self.logprobs,
+            choices: Vec::new(),
         };
         Ok((generated, rest))
     }
