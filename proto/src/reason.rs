@@ -61,6 +61,12 @@ reasons! {
     RESOLUTION_LIMIT,
     /// The decoder took too long.
     DECODER_TIMEOUT,
+    /// The process that decoded the video died; nothing else was touched.
+    DECODER_CRASHED,
+    /// Decoding the video takes more memory than the server allows.
+    DECODER_MEMORY,
+    /// The server's system cannot lock decoders in, so it takes no sources from strangers.
+    SANDBOX_UNAVAILABLE,
     /// Prompt and video do not fit into the model's context.
     CONTEXT_EXCEEDED,
     /// The server has no such model, or none at all.

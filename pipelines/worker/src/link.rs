@@ -15,6 +15,7 @@ use std::{
 use prost::Message;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
         SendFlags, recvmsg, sendmsg,
@@ -98,8 +99,8 @@ impl Sender {
             let fds = if sent == 0 { fds } else { &[] };
             match send_some(&self.0, &bytes[sent..], fds) {
                 Ok(count) => sent += count,
-                Err(rustix::io::Errno::AGAIN) => wait(&self.0, PollFlags::OUT, patience)?,
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::AGAIN) => wait(&self.0, PollFlags::OUT, patience)?,
+                Err(Errno::INTR) => {}
                 Err(errno) => return Err(io::Error::from(errno).into()),
             }
         }
@@ -111,7 +112,7 @@ fn send_some(socket: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rusti
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(rustix::io::Errno::INVAL);
+        return Err(Errno::INVAL);
     }
     sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
 }
@@ -123,7 +124,7 @@ fn wait<P: Patience>(socket: &UnixStream, what: PollFlags, patience: &mut P) -> 
         .transpose()
         .map_err(io::Error::other)?;
     match poll(&mut [PollFd::new(socket, what)], timeout.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => patience.go_on(begun.elapsed()),
+        Ok(_) | Err(Errno::INTR) => patience.go_on(begun.elapsed()),
         Err(errno) => Err(io::Error::from(errno).into()),
     }
 }
@@ -139,10 +140,9 @@ impl Receiver {
                 return Ok(Some(message));
             }
             match self.receive_some() {
-                Ok(0) => return Ok(None),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => wait(&self.socket, PollFlags::IN, patience)?,
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Ok(0) | Err(Errno::CONNRESET) => return Ok(None),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => wait(&self.socket, PollFlags::IN, patience)?,
                 Err(errno) => return Err(io::Error::from(errno).into()),
             }
         }

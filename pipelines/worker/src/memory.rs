@@ -135,7 +135,7 @@ impl Slots {
         drop(used);
         // SAFETY: `free_place` gives a place inside the mapping that nobody else uses until it is released.
         unsafe {
-            ptr::copy_nonoverlapping(data.as_ptr(), self.mapping.start.as_ptr().add(offset), data.len())
+            ptr::copy_nonoverlapping(data.as_ptr(), self.mapping.start.as_ptr().add(offset), data.len());
         };
         Some(offset)
     }

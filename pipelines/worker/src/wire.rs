@@ -47,7 +47,7 @@ pub(crate) struct IndexOrder {
 }
 
 /// What stands behind the descriptor that comes with an order.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(crate) struct SourceFacts {
     /// A socket on which bytes are asked for; a regular file otherwise.
     #[prost(bool, tag = "1")]
@@ -61,23 +61,23 @@ pub(crate) struct SourceFacts {
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Limits {
     #[prost(uint64, tag = "1")]
-    pub(crate) max_bytes: u64,
+    pub(crate) bytes: u64,
     #[prost(double, tag = "2")]
-    pub(crate) max_duration_secs: f64,
+    pub(crate) duration_secs: f64,
     #[prost(uint32, tag = "3")]
-    pub(crate) max_width: u32,
+    pub(crate) width: u32,
     #[prost(uint32, tag = "4")]
-    pub(crate) max_height: u32,
+    pub(crate) height: u32,
     #[prost(uint64, tag = "5")]
-    pub(crate) max_pixels: u64,
+    pub(crate) pixels: u64,
     #[prost(uint64, tag = "6")]
-    pub(crate) max_tracks: u64,
+    pub(crate) tracks: u64,
     #[prost(uint64, tag = "7")]
-    pub(crate) max_frames: u64,
+    pub(crate) frames: u64,
     #[prost(uint64, tag = "8")]
-    pub(crate) max_memory_bytes: u64,
+    pub(crate) memory_bytes: u64,
     #[prost(uint64, tag = "9")]
-    pub(crate) max_wall_nanos: u64,
+    pub(crate) wall_nanos: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -33,6 +33,12 @@ pub enum CatalogError {
     /// The path is outside what the operator opened.
     #[error("the path is not allowed: {0}")]
     Blocked(&'static str),
+    /// Decoders cannot be locked in on this system, and the source is a stranger's.
+    #[error("the server cannot lock decoders in ({gap}): it takes files of its media roots only")]
+    Unsandboxed {
+        /// What is missing.
+        gap: String,
+    },
     /// The `request_id` belongs to another upload.
     #[error("request_id {0} was used for a different upload: use a new one")]
     RequestIdReused(String),
@@ -105,6 +111,7 @@ fn kind_from_decode(error: &DecodeError) -> ErrorKind {
         DecodeError::Unreadable { .. } => ErrorKind::FailedPrecondition,
         DecodeError::Cancelled => ErrorKind::Cancelled,
         DecodeError::InvalidFrames { .. } | DecodeError::Internal { .. } => ErrorKind::Internal,
+        DecodeError::Crashed { .. } | DecodeError::TimedOut { .. } => ErrorKind::Unavailable,
         _ => ErrorKind::InvalidInput,
     }
 }
@@ -114,7 +121,7 @@ impl ServiceError for CatalogError {
         match self {
             Self::Invalid { .. } | Self::Digest { .. } | Self::TooLarge { .. } => ErrorKind::InvalidInput,
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Blocked(_) => ErrorKind::PolicyDenied,
+            Self::Blocked(_) | Self::Unsandboxed { .. } => ErrorKind::PolicyDenied,
             Self::RequestIdReused(_) => ErrorKind::AlreadyExists,
             Self::Media(error) => kind_from_decode(error),
             Self::Fetch(error) => error.kind(),
@@ -133,6 +140,7 @@ impl ServiceError for CatalogError {
             Self::Invalid { .. } => reason::INVALID_REQUEST,
             Self::NotFound { .. } => reason::NOT_FOUND,
             Self::Blocked(_) => reason::SOURCE_BLOCKED_BY_POLICY,
+            Self::Unsandboxed { .. } => reason::SANDBOX_UNAVAILABLE,
             Self::RequestIdReused(_) => reason::REQUEST_ID_REUSED,
             Self::Media(error) => error.reason(),
             Self::Fetch(error) => error.reason(),

@@ -24,5 +24,5 @@ pub use error::CatalogError;
 pub use info::{media_from_row, media_info_from_index};
 pub use roots::MediaRoots;
 pub use service::{Media, Plan, Planner};
-pub use sources::{Resolved, SourceKey, SourceLimits, Sources};
+pub use sources::{Decoders, Resolved, SourceKey, SourceLimits, Sources};
 pub use uploads::{UploadLimits, Uploads};

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Write as _, os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
 
-use reelsight_decode::{DecodeError, DecodeLimits, Input, PacketIndex};
+use reelsight_decode::{DecodeLimits, Input, PacketIndex};
 use reelsight_fetch::{Fetcher, SourceHeaders};
 use reelsight_media::CancelFlag;
 use reelsight_proto::{
@@ -10,6 +10,7 @@ use reelsight_proto::{
     v1::{VideoSource, video_source::Source},
 };
 use reelsight_store::{DataDir, Store};
+use reelsight_worker::WorkerPool;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
@@ -89,6 +90,15 @@ impl Resolved {
     }
 }
 
+/// Who decodes, and for whom.
+#[derive(Debug, Clone)]
+pub struct Decoders {
+    /// The processes that see the bytes of sources.
+    pub pool: WorkerPool,
+    /// What keeps strangers' sources out: a gap in the sandbox that the operator did not accept.
+    pub refusal: Option<String>,
+}
+
 /// Opens sources and knows their packet indexes. Cloning is cheap.
 #[derive(Clone)]
 pub struct Sources {
@@ -97,6 +107,7 @@ pub struct Sources {
     fetcher: Fetcher,
     roots: MediaRoots,
     limits: SourceLimits,
+    decoders: Decoders,
     indexing: Arc<Semaphore>,
     cache: IndexCache,
 }
@@ -128,6 +139,7 @@ impl Sources {
         fetcher: Fetcher,
         roots: MediaRoots,
         limits: SourceLimits,
+        decoders: Decoders,
     ) -> Self {
         let indexing = Arc::new(Semaphore::new(limits.indexing.max(1)));
         Self {
@@ -136,6 +148,7 @@ impl Sources {
             fetcher,
             roots,
             limits,
+            decoders,
             indexing,
             cache: IndexCache::default(),
         }
@@ -145,6 +158,23 @@ impl Sources {
     #[must_use]
     pub fn limits(&self) -> &SourceLimits {
         &self.limits
+    }
+
+    /// The processes that decode sources.
+    #[must_use]
+    pub fn pool(&self) -> &WorkerPool {
+        &self.decoders.pool
+    }
+
+    /// Whether bytes that the operator did not choose are decoded here.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unsandboxed`].
+    pub(crate) fn admit_strangers(&self) -> Result<(), CatalogError> {
+        match self.decoders.refusal.clone() {
+            Some(gap) => Err(CatalogError::Unsandboxed { gap }),
+            None => Ok(()),
+        }
     }
 
     /// Checks what can be checked without opening anything, so that a malformed source is refused at once.
@@ -158,6 +188,9 @@ impl Sources {
                 message: message.to_owned(),
             })
         };
+        if !matches!(source.source, None | Some(Source::ServerPath(_))) {
+            self.admit_strangers()?;
+        }
         match &source.source {
             None => invalid(
                 "source",
@@ -272,18 +305,17 @@ impl Sources {
             .acquire_owned()
             .await
             .map_err(|_closed| CatalogError::Cancelled)?;
-        let (input, limits, flag) = (source.input()?, self.limits.decode.clone(), CancelFlag::new());
+        let (input, pool, flag) = (source.input()?, self.decoders.pool.clone(), CancelFlag::new());
+        let limits = DecodeLimits {
+            max_wall: self.limits.index_time,
+            ..self.limits.decode.clone()
+        };
         let _stop = CancelOnDrop(flag.clone());
         let reading = blocking(move || {
             let _held = permit;
-            Ok(reelsight_decode::index(&input, &limits, &flag)?)
+            Ok(pool.index(&input, &limits, &flag)?)
         });
-        let index = tokio::time::timeout(self.limits.index_time, reading)
-            .await
-            .unwrap_or_else(|_elapsed| {
-                let detail = format!("reading its packets took more than {:?}", self.limits.index_time);
-                Err(DecodeError::Corrupt { detail }.into())
-            })?;
+        let index = reading.await?;
         self.cache.put(source.key.clone(), Arc::clone(&index));
         Ok(index)
     }

@@ -93,6 +93,7 @@ impl Uploads {
     }
 
     pub(crate) async fn begin(&self, start: UploadStart) -> Result<Begun, CatalogError> {
+        self.sources.admit_strangers()?;
         let wanted = self.row_from_start(start)?;
         let lock = self
             .locks
@@ -317,6 +318,7 @@ impl Uploads {
     /// # Errors
     /// [`CatalogError::Io`].
     pub async fn spool(&self) -> Result<ChunkFile, CatalogError> {
+        self.sources.admit_strangers()?;
         let folder = self.dir.tmp();
         let file = blocking(move || Ok(tempfile::tempfile_in(folder)?)).await?;
         ChunkFile::resume(file, self.limits.max_bytes).await

@@ -3,13 +3,14 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use reelsight_catalog::{MediaRoots, SourceLimits, Sources, UploadLimits, Uploads};
+use reelsight_catalog::{Decoders, MediaRoots, SourceLimits, Sources, UploadLimits, Uploads};
 use reelsight_fetch::{FetchLimits, Fetcher, UrlPolicy};
 use reelsight_proto::{
     status::ServiceError as _,
     v1::{VideoSource, video_source::Source},
 };
 use reelsight_store::{DataDir, Store};
+use reelsight_worker::{WorkerOptions, WorkerPool};
 use tempfile::TempDir;
 
 struct Parts {
@@ -18,7 +19,33 @@ struct Parts {
     uploads: Uploads,
 }
 
+/// Set in decode workers only.
+const AS_WORKER: &str = "REELSIGHT_TEST_WORKER";
+
+/// No test: what this program does when a pool starts it as its worker.
+#[test]
+fn decode_worker() {
+    if std::env::var_os(AS_WORKER).is_some() {
+        assert_eq!(reelsight_worker::run_worker(), std::process::ExitCode::SUCCESS);
+    }
+}
+
+/// This program as its own decode worker.
+fn pool() -> WorkerPool {
+    let arguments = ["decode_worker", "--exact", "--nocapture", "--test-threads=1"];
+    WorkerPool::start(WorkerOptions {
+        arguments: arguments.map(Into::into).to_vec(),
+        environment: vec![(AS_WORKER.into(), "1".into())],
+        ..WorkerOptions::default()
+    })
+    .unwrap()
+}
+
 fn parts(limits: SourceLimits, uploads: UploadLimits) -> Parts {
+    parts_with(limits, uploads, None)
+}
+
+fn parts_with(limits: SourceLimits, uploads: UploadLimits, refusal: Option<&str>) -> Parts {
     let folder = tempfile::tempdir().unwrap();
     let clip = folder.path().join("clip.mp4");
     let source = "testsrc2=size=64x48:rate=10:duration=1";
@@ -31,7 +58,11 @@ fn parts(limits: SourceLimits, uploads: UploadLimits) -> Parts {
     let store = Store::open(&dir).unwrap();
     let roots = MediaRoots::new(&[folder.path().into()]).unwrap();
     let fetcher = Fetcher::new(UrlPolicy::default(), FetchLimits::default());
-    let sources = Sources::new(dir.clone(), store.clone(), fetcher, roots, limits);
+    let decoders = Decoders {
+        pool: pool(),
+        refusal: refusal.map(str::to_owned),
+    };
+    let sources = Sources::new(dir.clone(), store.clone(), fetcher, roots, limits, decoders);
     let uploads = Uploads::new(dir, store, sources.clone(), uploads);
     Parts {
         folder,
@@ -123,4 +154,29 @@ async fn kept_bytes_count_against_the_quota_and_go_when_their_time_is_over() {
     assert!(files() > 0);
     uploads.sweep().await.unwrap();
     assert_eq!(files(), 0);
+}
+
+#[tokio::test]
+async fn without_a_sandbox_only_the_operators_own_files_are_decoded() {
+    let refusal = Some("filters system calls: not permitted");
+    let Parts {
+        folder: _kept,
+        sources,
+        uploads,
+    } = parts_with(SourceLimits::default(), UploadLimits::default(), refusal);
+    for stranger in [
+        Source::InlineContent(vec![0; 9].into()),
+        Source::Uri("https://example.com/a.mp4".into()),
+        Source::Media("media/1".into()),
+    ] {
+        let error = sources.check(&source(stranger)).unwrap_err();
+        assert_eq!(error.reason(), "SANDBOX_UNAVAILABLE");
+        assert!(error.to_string().contains("filters system calls"), "{error}");
+    }
+    assert_eq!(uploads.spool().await.unwrap_err().reason(), "SANDBOX_UNAVAILABLE");
+    let own = sources
+        .open(&source(Source::ServerPath("clip.mp4".into())))
+        .await
+        .unwrap();
+    assert_eq!(sources.index(&own).await.unwrap().info.frame_count, 10);
 }

@@ -36,13 +36,16 @@ pub(crate) enum Command {
     Models(ModelsArgs),
     /// Say what is installed, what really loads, and which command fixes what is missing.
     Doctor(DoctorArgs),
+    /// Decode for the process that started this one, locked in. Not for people.
+    #[command(hide = true)]
+    DecodeWorker,
 }
 
 impl Command {
     /// Whether standard output must hold one JSON document, failures included.
     pub(crate) fn wants_json(&self) -> bool {
         match self {
-            Self::Serve(_) => false,
+            Self::Serve(_) | Self::DecodeWorker => false,
             Self::Ask(args) => args.json,
             Self::Frames(args) => args.output.json || args.output.jsonl,
             Self::Models(args) => args.json,
@@ -88,6 +91,9 @@ pub(crate) struct ServeArgs {
     /// Host name or CIDR that URL sources may reach although its addresses are not global (loopback, private).
     #[arg(long, env = "REELSIGHT_URL_ALLOW")]
     pub(crate) url_allow: Vec<String>,
+    /// Decode URLs, uploads and inline videos although this system cannot lock decoders in (see `reelsight doctor`).
+    #[arg(long)]
+    pub(crate) allow_unsandboxed: bool,
     /// Asks that run at the same time.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) max_active: u16,

@@ -1,5 +1,7 @@
 //! `reelsight doctor`: what is installed, what really loads, and the command that fixes the rest.
 
+use reelsight_decode::DecodeLimits;
+use reelsight_worker::{WorkerOptions, WorkerPool};
 use serde_json::{Value, json};
 
 use crate::{
@@ -36,6 +38,7 @@ impl State {
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let mut findings = vec![ffmpeg(), codecs()];
+    findings.extend(sandbox());
     findings.extend(onnx_runtime());
     findings.push(embedded_model());
     print(&findings, args.json);
@@ -90,6 +93,27 @@ fn codecs() -> Finding {
             detail,
             fix: Some("install FFmpeg from Debian: make setup"),
         }
+    }
+}
+
+/// What decode workers cannot do, tried by one of them.
+fn sandbox() -> Vec<Finding> {
+    const FIX: &str = "allow seccomp in the container's profile; until then `serve` takes files of its media roots only, \
+                       unless --allow-unsandboxed says otherwise";
+    let pool = WorkerPool::start(WorkerOptions::default());
+    let checks = pool.and_then(|pool| pool.self_test(&DecodeLimits::default()));
+    let finding = |holds, detail| Finding {
+        what: "sandbox",
+        state: if holds { State::Ok } else { State::Missing },
+        detail,
+        fix: (!holds).then_some(FIX),
+    };
+    match checks {
+        Ok(checks) => checks
+            .into_iter()
+            .map(|check| finding(check.holds, format!("{}: {}", check.what, check.detail)))
+            .collect(),
+        Err(error) => vec![finding(false, error.to_string())],
     }
 }
 

@@ -4,6 +4,7 @@ use std::{fmt, process::ExitCode};
 
 use reelsight_decode::DecodeError;
 use reelsight_engine::EngineError;
+use reelsight_media::FrameErrorKind;
 
 /// What went wrong, by what the person can do about it.
 #[derive(Debug)]
@@ -78,10 +79,11 @@ impl Failure {
 
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
-        let kind = if error.reason() == "CANCELLED" {
-            FailureKind::Interrupted
-        } else {
-            FailureKind::Input
+        let kind = match error {
+            DecodeError::Cancelled => FailureKind::Interrupted,
+            DecodeError::Crashed { .. } | DecodeError::TimedOut { .. } => FailureKind::Unavailable,
+            DecodeError::Internal { .. } => FailureKind::Internal,
+            _ => FailureKind::Input,
         };
         Self::new(kind, error.reason(), error)
     }
@@ -89,7 +91,12 @@ impl From<DecodeError> for Failure {
 
 impl From<reelsight_media::FrameError> for Failure {
     fn from(error: reelsight_media::FrameError) -> Self {
-        Self::input(error.reason, error)
+        let kind = match error.kind {
+            FrameErrorKind::Media => FailureKind::Input,
+            FrameErrorKind::Cancelled => FailureKind::Interrupted,
+            FrameErrorKind::Io => FailureKind::Unavailable,
+        };
+        Self::new(kind, error.reason, error)
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &FramesArgs) -> Result<(), Failure> {
         .size
         .or_else(|| args.pixels.square.then(|| video.square_size()));
     options.scale_in_yuv = args.pixels.scale_in_yuv;
-    let mut reader = video.read(frames.clone(), options)?;
+    let mut reader = video.read(frames.clone(), &options)?;
     let bar = terminal::progress(frames.len() as u64, quiet).with_message("frames");
     let mut out = Rows::new(args);
     let mut first_frame = None;

@@ -21,6 +21,9 @@ use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Command::DecodeWorker = args.command {
+        return reelsight_worker::run_worker();
+    }
     init_tracing(&args.log);
     let json = args.command.wants_json();
     let result = match args.command {
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Command::Frames(frames) => frames::run(&frames),
         Command::Models(models) => models::run(&models),
         Command::Doctor(doctor) => doctor::run(&doctor),
+        Command::DecodeWorker => Ok(()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,6 +27,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
         data_dir: args.data_dir,
         media_roots: args.media_root,
         url_allow: url_allow(&args.url_allow)?,
+        allow_unsandboxed: args.allow_unsandboxed,
         ..ServerConfig::default()
     };
     config.qa.max_active = args.max_active.into();

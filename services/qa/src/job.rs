@@ -5,13 +5,14 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use reelsight_catalog::Resolved;
-use reelsight_decode::{DecodeOptions, FrameReader, PacketIndex};
+use reelsight_catalog::{Resolved, Sources};
+use reelsight_decode::{DecodeOptions, PacketIndex};
 use reelsight_edge::RequestContext;
 use reelsight_engine::{
     AskHandle, AskJob, AskOutcome, AskTarget, Engine, EngineEvent, GenerationOptions, VideoPlan,
 };
 use reelsight_media::{CancelFlag, FrameError, FrameSource, RgbFrame};
+use reelsight_worker::WorkerReader;
 
 use crate::{QaError, qa::QaLimits};
 
@@ -26,7 +27,7 @@ impl DecodedCount {
 }
 
 struct CountingReader {
-    reader: FrameReader,
+    reader: WorkerReader,
     count: DecodedCount,
 }
 
@@ -39,27 +40,27 @@ impl FrameSource for CountingReader {
     }
 }
 
-/// A target that opens its decoder on the job's own thread.
+/// A target whose decoder, a process of its own, is asked on the job's own thread.
 pub(crate) fn video_target(
+    sources: &Sources,
     source: &Resolved,
     index: Arc<PacketIndex>,
     plan: VideoPlan,
     limits: &QaLimits,
-    decode: &reelsight_decode::DecodeLimits,
     count: DecodedCount,
 ) -> Result<AskTarget, QaError> {
-    let (input, frames, decode) = (source.input()?, plan.frames.clone(), decode.clone());
+    let (input, frames) = (source.input()?, plan.frames.clone());
+    let (pool, decode) = (sources.pool().clone(), sources.limits().decode.clone());
     let (threads, budget_bytes) = (limits.decode_threads, limits.frame_budget);
     let open = move |cancel: &CancelFlag| {
         let options = DecodeOptions {
             threads,
             budget_bytes,
-            size: None,
-            scale_in_yuv: false,
             limits: decode,
             cancel: cancel.clone(),
+            ..DecodeOptions::default()
         };
-        let reader = reelsight_decode::read_frames(&input, index, frames, options)?;
+        let reader = pool.read_frames(&input, index, frames, &options)?;
         Ok(Box::new(CountingReader { reader, count }) as Box<dyn FrameSource>)
     };
     Ok(AskTarget::Video {

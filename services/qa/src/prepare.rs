@@ -110,13 +110,13 @@ impl Qa {
         )?;
         let report = convert::report_from_plan(&plan);
         let parts = &self.0.parts;
-        let (index, decode) = (Arc::clone(&video.index), &parts.sources.limits().decode);
+        let index = Arc::clone(&video.index);
         let target = job::video_target(
+            &parts.sources,
             &video.resolved,
             index,
             plan,
             &parts.limits,
-            decode,
             run.decoded.clone(),
         )?;
         Ok(Fresh {

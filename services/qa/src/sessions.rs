@@ -258,11 +258,11 @@ impl Qa {
         let plan = engine.plan(&index.timeline, &request, "", 0)?;
         let parts = &self.0.parts;
         job::video_target(
+            &parts.sources,
             resolved,
             index,
             plan,
             &parts.limits,
-            &parts.sources.limits().decode,
             count.clone(),
         )
     }

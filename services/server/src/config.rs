@@ -11,6 +11,7 @@ use std::{
 use reelsight_catalog::{SourceLimits, UploadLimits};
 use reelsight_fetch::{CertificateDer, FetchLimits, HostOrCidr, Resolver, SystemResolver};
 use reelsight_qa::QaLimits;
+use reelsight_worker::WorkerOptions;
 
 use crate::ServerError;
 
@@ -49,6 +50,10 @@ pub struct ServerConfig {
     pub fetch: FetchLimits,
     /// What uploads may cost.
     pub uploads: UploadLimits,
+    /// How decode workers are started; their number follows from the other limits.
+    pub workers: WorkerOptions,
+    /// Decode what strangers send although this system cannot lock decoders in. Default off.
+    pub allow_unsandboxed: bool,
     /// What asks may cost. `max_active` and `max_queued` must be those of the engines.
     pub qa: QaLimits,
 }
@@ -82,6 +87,8 @@ impl Default for ServerConfig {
             sources: SourceLimits::default(),
             fetch: FetchLimits::default(),
             uploads: UploadLimits::default(),
+            workers: WorkerOptions::default(),
+            allow_unsandboxed: false,
             qa: QaLimits::default(),
         }
     }
@@ -123,6 +130,14 @@ impl ServerConfig {
                 self.sources.decode.max_duration_secs.to_string(),
             ),
             ("max_video_pixels", self.sources.decode.max_pixels.to_string()),
+            ("max_video_tracks", self.sources.decode.max_tracks.to_string()),
+            ("max_video_frames", self.sources.decode.max_frames.to_string()),
+            (
+                "max_decode_memory_bytes",
+                self.sources.decode.max_memory_bytes.to_string(),
+            ),
+            ("decode_timeout", secs(self.sources.decode.max_wall)),
+            ("index_timeout", secs(self.sources.index_time)),
         ];
         pairs
             .into_iter()

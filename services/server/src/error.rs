@@ -32,6 +32,12 @@ pub enum ServerError {
     /// Questions cannot be served.
     #[error(transparent)]
     Qa(#[from] QaError),
+    /// Nothing can be decoded.
+    #[error(transparent)]
+    Workers(#[from] reelsight_decode::DecodeError),
+    /// A bug in what happens at the start.
+    #[error("a step of the start panicked: {0}")]
+    Panicked(tokio::task::JoinError),
     /// The contract's descriptors cannot be served.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

@@ -151,7 +151,7 @@ impl Work<'_> {
                 encoded,
                 source,
                 slots,
-            } => self.read(order, &encoded, source, slots, cancel, &mut stats),
+            } => self.read(order, &encoded, source, slots, &cancel, &mut stats),
             Task::SelfTest(order) => self_test::run(order.memory_bytes)
                 .into_iter()
                 .try_for_each(|check| self.say(Reply::Check(check)))
@@ -194,11 +194,11 @@ impl Work<'_> {
         encoded: &[u8],
         source: OwnedFd,
         slots: io::Result<Arc<Slots>>,
-        cancel: CancelFlag,
+        cancel: &CancelFlag,
         stats: &mut DecodeStats,
     ) -> Result<(), Stop> {
         let slots = slots.map_err(|_unmapped| DecodeError::TooMuchMemory {
-            limit: order.options.limits.max_memory_bytes,
+            limit: order.options.limits.memory_bytes,
         })?;
         let index = match self.last.take().filter(|_| order.same_index) {
             Some(last) => last,
@@ -211,7 +211,7 @@ impl Work<'_> {
             let next = reader.try_next();
             *stats = reader.stats();
             let Some(frame) = next? else { return Ok(()) };
-            let reply = place(&frame, &slots, &cancel, stats)?;
+            let reply = place(&frame, &slots, cancel, stats)?;
             self.say(Reply::Frame(reply))?;
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn run(memory_bytes: u64) -> Vec<Check> {
         needed(
             "threads",
             "a thread",
-            std::thread::Builder::new().spawn(|| {}).map(drop),
+            &std::thread::Builder::new().spawn(|| {}).map(drop),
         ),
     ]
 }
@@ -49,8 +49,8 @@ fn refused(what: &str, attempt: &str, outcome: io::Result<()>) -> Check {
     }
 }
 
-fn needed(what: &str, attempt: &str, outcome: io::Result<()>) -> Check {
-    let detail = match &outcome {
+fn needed(what: &str, attempt: &str, outcome: &io::Result<()>) -> Check {
+    let detail = match outcome {
         Ok(()) => format!("{attempt} can be started, as decoding needs"),
         Err(error) => format!("{attempt} cannot be started: {error}"),
     };

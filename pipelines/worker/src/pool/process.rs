@@ -60,6 +60,8 @@ impl Process {
             .env("MALLOC_ARENA_MAX", "2")
             .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
+            // Ctrl-C in a terminal is meant for us; we tell the worker.
+            .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(there)))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -88,9 +90,8 @@ impl Process {
     /// What it said about its sandbox; waits until it is there.
     pub(super) fn ready(&mut self, watch: &mut Watch) -> Result<&Ready, DecodeError> {
         if self.ready.is_none() {
-            let ready = match self.hear(watch)? {
-                Reply::Ready(ready) => ready,
-                _ => return Err(self.nonsense("it began without a greeting")),
+            let Reply::Ready(ready) = self.hear(watch)? else {
+                return Err(self.nonsense("it began without a greeting"));
             };
             self.ready = Some(ready);
         }

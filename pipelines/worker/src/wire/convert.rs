@@ -33,42 +33,31 @@ impl From<&DecodeLimits> for Limits {
             max_wall,
         } = *limits;
         Self {
-            max_bytes,
-            max_duration_secs,
-            max_width,
-            max_height,
-            max_pixels,
-            max_tracks: whole(max_tracks),
-            max_frames: whole(max_frames),
-            max_memory_bytes,
-            max_wall_nanos: nanos(max_wall),
+            bytes: max_bytes,
+            duration_secs: max_duration_secs,
+            width: max_width,
+            height: max_height,
+            pixels: max_pixels,
+            tracks: whole(max_tracks),
+            frames: whole(max_frames),
+            memory_bytes: max_memory_bytes,
+            wall_nanos: nanos(max_wall),
         }
     }
 }
 
 impl From<Limits> for DecodeLimits {
     fn from(limits: Limits) -> Self {
-        let Limits {
-            max_bytes,
-            max_duration_secs,
-            max_width,
-            max_height,
-            max_pixels,
-            max_tracks,
-            max_frames,
-            max_memory_bytes,
-            max_wall_nanos,
-        } = limits;
         Self {
-            max_bytes,
-            max_duration_secs,
-            max_width,
-            max_height,
-            max_pixels,
-            max_tracks: size(max_tracks),
-            max_frames: size(max_frames),
-            max_memory_bytes,
-            max_wall: Duration::from_nanos(max_wall_nanos),
+            max_bytes: limits.bytes,
+            max_duration_secs: limits.duration_secs,
+            max_width: limits.width,
+            max_height: limits.height,
+            max_pixels: limits.pixels,
+            max_tracks: size(limits.tracks),
+            max_frames: size(limits.frames),
+            max_memory_bytes: limits.memory_bytes,
+            max_wall: Duration::from_nanos(limits.wall_nanos),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn find(
     let seen = reelsight_sampling::sample(&video.index.timeline, &everything, range_secs)?.frames;
     let mut options = video.options(threads);
     (options.size, options.scale_in_yuv) = (Some(detector.size()), true);
-    let mut reader = video.read(seen.clone(), options)?;
+    let mut reader = video.read(seen.clone(), &options)?;
     let bar = terminal::progress(seen.len() as u64, quiet).with_message("shots");
     let mut count = 0;
     while let Some(frame) = reader.next_frame()? {

@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reelsight_decode::{DecodeLimits, DecodeOptions, FrameReader, Input, PacketIndex};
+use reelsight_decode::{DecodeLimits, DecodeOptions, Input, PacketIndex};
 use reelsight_media::CancelFlag;
+use reelsight_worker::{WorkerOptions, WorkerPool, WorkerReader};
 use serde_json::{Value, json};
 
 use crate::{exit::Failure, terminal};
@@ -15,8 +16,13 @@ use crate::{exit::Failure, terminal};
 /// Frames wait here, decoded, while the one before them is written.
 const BUDGET_BYTES: usize = 64 << 20;
 
+/// Longest decoding: nobody but the person who waits is harmed, and Ctrl-C ends it.
+const MAX_WALL: Duration = Duration::from_hours(24);
+
 /// An indexed video.
 pub(crate) struct Video {
+    /// One worker, whose CPU time counts as this command's when it is reaped.
+    pool: WorkerPool,
     input: Input,
     limits: DecodeLimits,
     /// Raised by Ctrl-C.
@@ -30,12 +36,20 @@ pub(crate) struct Video {
 
 impl Video {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let pool = WorkerPool::start(WorkerOptions {
+            workers: 1,
+            ..WorkerOptions::default()
+        })?;
         let cancel = terminal::cancel_on_interrupt();
         let input = Input::Path(path.to_owned());
-        let limits = DecodeLimits::default();
+        let limits = DecodeLimits {
+            max_wall: MAX_WALL,
+            ..DecodeLimits::default()
+        };
         let begun = Instant::now();
-        let index = reelsight_decode::index(&input, &limits, &cancel)?;
+        let index = pool.index(&input, &limits, &cancel)?;
         Ok(Self {
+            pool,
             input,
             limits,
             cancel,
@@ -56,13 +70,9 @@ impl Video {
     }
 
     /// Starts decoding `frames`.
-    pub(crate) fn read(&self, frames: Vec<u64>, options: DecodeOptions) -> Result<FrameReader, Failure> {
-        Ok(reelsight_decode::read_frames(
-            &self.input,
-            Arc::clone(&self.index),
-            frames,
-            options,
-        )?)
+    pub(crate) fn read(&self, frames: Vec<u64>, options: &DecodeOptions) -> Result<WorkerReader, Failure> {
+        let index = Arc::clone(&self.index);
+        Ok(self.pool.read_frames(&self.input, index, frames, options)?)
     }
 
     /// The size in which pixels are square: the height stays.

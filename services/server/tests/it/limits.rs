@@ -74,6 +74,7 @@ async fn without_a_model_the_server_runs_and_says_so() {
     let config = ServerConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         data_dir: data.path().into(),
+        workers: crate::support::workers(),
         ..ServerConfig::default()
     };
     let server = Server::start(config, Vec::new()).await.unwrap();

@@ -9,3 +9,11 @@ mod operations;
 mod sessions;
 mod support;
 mod uploads;
+
+/// No test: what this program does when a server starts it as its decode worker.
+#[test]
+fn decode_worker() {
+    if std::env::var_os(support::AS_WORKER).is_some() {
+        assert_eq!(reelsight_worker::run_worker(), std::process::ExitCode::SUCCESS);
+    }
+}

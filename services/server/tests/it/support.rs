@@ -19,6 +19,7 @@ use reelsight_proto::{
 };
 use reelsight_registry::ModelFolder;
 use reelsight_server::{RunningServer, Server, ServerConfig};
+use reelsight_worker::WorkerOptions;
 use tempfile::TempDir;
 use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinSet};
 use tonic::{Status, Streaming, transport::Channel};
@@ -92,6 +93,19 @@ pub(crate) fn clip() -> Vec<u8> {
 pub(crate) const MAX_ACTIVE: usize = 2;
 pub(crate) const MAX_QUEUED: usize = 6;
 
+/// Set in decode workers only.
+pub(crate) const AS_WORKER: &str = "REELSIGHT_TEST_WORKER";
+
+/// This program as its own decode worker.
+pub(crate) fn workers() -> WorkerOptions {
+    let arguments = ["decode_worker", "--exact", "--nocapture", "--test-threads=1"];
+    WorkerOptions {
+        arguments: arguments.map(Into::into).to_vec(),
+        environment: vec![(AS_WORKER.into(), "1".into())],
+        ..WorkerOptions::default()
+    }
+}
+
 /// A running server with `clip.mp4` in its media root.
 pub(crate) struct Harness {
     pub(crate) server: RunningServer,
@@ -117,6 +131,7 @@ impl Harness {
             data_dir: data.path().into(),
             media_roots: vec![root.path().into()],
             drain: Duration::from_millis(200),
+            workers: workers(),
             ..ServerConfig::default()
         };
         (config.qa.max_active, config.qa.max_queued) = (MAX_ACTIVE, MAX_QUEUED);
