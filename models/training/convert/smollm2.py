@@ -11,7 +11,6 @@ writes DIR/source (the verified GGUF) and one folder per form:
 
 import argparse
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -142,16 +141,6 @@ def keep_all(model: onnx.ModelProto) -> onnx.ModelProto:
     return fixed
 
 
-def link(origin: Path, target: Path) -> None:
-    """Makes `target` the same file as `origin`, or a copy of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(origin, target)
-    except OSError:
-        shutil.copyfile(origin, target)
-
-
 def main() -> None:
     """Writes all folders."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -178,8 +167,8 @@ def main() -> None:
     # Saving moves weights out of the graph in memory, too: the embedding comes last.
     bits.save(embed, out / "fp32" / GRAPHS / "embed_tokens.onnx")
     # The graph names its data by file name: the data keeps it, the graph gets the suffix of its folder.
-    link(out / "fp32" / GRAPHS / "embed_tokens.onnx", out / "q8" / GRAPHS / "embed_tokens_quantized.onnx")
-    link(out / "fp32" / GRAPHS / "embed_tokens.onnx_data", out / "q8" / GRAPHS / "embed_tokens.onnx_data")
+    for name, target in (("embed_tokens.onnx", "embed_tokens_quantized.onnx"), ("embed_tokens.onnx_data",) * 2):
+        shutil.copyfile(out / "fp32" / GRAPHS / name, out / "q8" / GRAPHS / target)
 
 
 if __name__ == "__main__":
