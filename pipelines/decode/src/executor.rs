@@ -32,6 +32,7 @@ use crate::{
     limits::DecodeLimits,
     plan::DecodePlan,
     stats::DecodeStats,
+    threads::{ThreadShare, Turn},
 };
 
 /// How often a waiting worker looks whether it should stop.
@@ -61,6 +62,8 @@ pub(super) struct Shared<T: Weighted> {
     index: Arc<PacketIndex>,
     plan: DecodePlan,
     limits: DecodeLimits,
+    /// Threads that may work at a time.
+    share: ThreadShare,
     /// Threads inside each decoder.
     inner_threads: usize,
     workers: usize,
@@ -79,6 +82,14 @@ pub(super) struct Shared<T: Weighted> {
 impl<T: Weighted> Shared<T> {
     fn is_stopped(&self) -> bool {
         self.stop.is_cancelled() || self.cancel.is_cancelled()
+    }
+
+    /// Waits for a turn to work. Turns come before intervals: were an interval taken first, those after it could fill
+    /// their channels and keep their turns while it waits for one.
+    fn turn(&self) -> Option<Turn<'_>> {
+        let count = self.plan.intervals.len();
+        self.share
+            .enter(|| self.is_stopped() || self.next.load(Ordering::Relaxed) >= count)
     }
 
     /// The next interval for a worker, as soon as the consumer is near enough.
@@ -117,7 +128,8 @@ impl<T: Weighted + Send + 'static> Run<T> {
         options: DecodeOptions,
         converter: impl Fn() -> C + Send + Clone + 'static,
     ) -> Result<Self, DecodeError> {
-        let threads = options.threads.max(1);
+        let share = options.budget.join(options.threads);
+        let threads = share.threads();
         let index = index::complete(input, index, &frames, &options.limits, &options.cancel)?;
         let plan = DecodePlan::new(&index, frames, threads);
         let count = plan.intervals.len();
@@ -134,6 +146,7 @@ impl<T: Weighted + Send + 'static> Run<T> {
             index,
             plan,
             limits: options.limits,
+            share,
             inner_threads: threads / workers,
             workers,
             cancel: options.cancel,

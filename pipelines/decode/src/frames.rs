@@ -12,13 +12,16 @@ use crate::{
     input::Input,
     limits::DecodeLimits,
     stats::DecodeStats,
+    threads::ThreadBudget,
 };
 
 /// How frames are decoded.
 #[derive(Debug, Clone)]
 pub struct DecodeOptions {
-    /// Threads for decoding and converting; at least 1.
+    /// Threads for decoding and converting; at least 1, and no more than the budget gives.
     pub threads: usize,
+    /// Whom the threads are shared with. Default [`ThreadBudget::process`].
+    pub budget: ThreadBudget,
     /// Bytes of pictures that may wait for the consumer.
     pub budget_bytes: usize,
     /// Width and height to stretch every picture to, after rotation; `None` keeps the picture's own.
@@ -36,6 +39,7 @@ impl Default for DecodeOptions {
     fn default() -> Self {
         Self {
             threads: 1,
+            budget: ThreadBudget::process(),
             budget_bytes: 64 << 20,
             size: None,
             scale_in_yuv: false,

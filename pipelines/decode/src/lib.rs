@@ -60,6 +60,7 @@ mod references;
 mod source;
 mod stats;
 mod structure;
+mod threads;
 
 pub use about::{codecs, ffmpeg_version};
 pub use convert::PlanarFrame;
@@ -73,3 +74,4 @@ pub use input::Input;
 pub use limits::DecodeLimits;
 pub use stats::DecodeStats;
 pub use structure::{PacketFacts, PacketKind, Spread, StreamStructure};
+pub use threads::{ThreadBudget, ThreadShare};

@@ -14,4 +14,5 @@ mod decode {
     mod corpus;
     mod mutations;
     mod shapes;
+    mod threads;
 }

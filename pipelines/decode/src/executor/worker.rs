@@ -44,7 +44,10 @@ pub(super) struct Tools<C> {
 pub(super) fn work<C: Convert>(shared: &Arc<Shared<C::Out>>, input: Input, converter: C) {
     let mut tools = None;
     let mut source = Some((input, converter));
-    while let Some((number, sender)) = shared.take() {
+    while let Some(_turn) = shared.turn() {
+        let Some((number, sender)) = shared.take() else {
+            return;
+        };
         let outcome = match (&mut tools, source.take()) {
             (Some(tools), _) => run(shared, tools, number, &sender),
             (empty, Some((input, converter))) => match open(shared, input, converter) {
