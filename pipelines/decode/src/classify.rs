@@ -64,7 +64,7 @@ pub(crate) enum Classifier {
     Hevc(hevc::Hevc),
     Av1(av1::Av1),
     Mpeg(mpeg::Mpeg),
-    Mpeg4,
+    Mpeg4(mpeg::Mpeg4),
     Vp8,
     Vp9,
     /// Every packet stands alone.
@@ -85,7 +85,7 @@ impl Classifier {
             Id::HEVC => Self::Hevc(hevc::Hevc::new(extradata)),
             Id::AV1 => Self::Av1(av1::Av1::new(extradata)),
             Id::MPEG1VIDEO | Id::MPEG2VIDEO => Self::Mpeg(mpeg::Mpeg::default()),
-            Id::MPEG4 => Self::Mpeg4,
+            Id::MPEG4 => Self::Mpeg4(mpeg::Mpeg4::default()),
             Id::VP8 => Self::Vp8,
             Id::VP9 => Self::Vp9,
             _ if intra_only => Self::Intra,
@@ -101,7 +101,7 @@ impl Classifier {
             Self::Hevc(hevc) => hevc.classify(data),
             Self::Av1(av1) => av1.classify(data, key),
             Self::Mpeg(mpeg) => mpeg.classify(data, key),
-            Self::Mpeg4 => mpeg::mpeg4(data, key),
+            Self::Mpeg4(mpeg4) => mpeg4.classify(data, key),
             Self::Vp8 => vpx::vp8(data),
             Self::Vp9 => vpx::vp9(data),
             Self::Intra => Class {

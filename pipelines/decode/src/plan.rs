@@ -145,11 +145,11 @@ impl<'a> Entries<'a> {
         let serving = self.at[..candidates]
             .iter()
             .rev()
-            .find(|place| self.serves(place, packet));
+            .find(|&&place| self.serves(place, packet));
         serving.map_or(0, |place| place.packet)
     }
 
-    fn serves(&self, place: &Place, packet: u32) -> bool {
+    fn serves(&self, place: Place, packet: u32) -> bool {
         let record = |ordinal: u32| &self.packets[ordinal as usize];
         let (complete, target) = (record(place.complete), record(packet));
         let follows = packet >= place.complete && target.pts >= complete.pts;

@@ -11,8 +11,10 @@ mod decode {
 
     mod bad_input;
     mod bytes;
+    mod conformance;
     mod corpus;
     mod mutations;
+    mod recipes;
     mod shapes;
     mod threads;
 }

@@ -79,24 +79,33 @@ impl Mpeg {
     }
 }
 
-/// # Source
-/// ISO/IEC 14496-2, section 6.2.5 (`vop_coding_type`). A packet of a "packed" stream holds a P-VOP and a B-VOP: it is
-/// kept as a whole.
-pub(super) fn mpeg4(data: &[u8], key: bool) -> Class {
-    let mut kinds = start_codes(data)
-        .filter(|at| data[at + 3] == VISUAL_OBJECT_PLANE)
-        .filter_map(|at| Some(data.get(at + 4)? >> 6));
-    match kinds.next() {
-        Some(0) => Class {
-            entry: Entry::Open,
-            ..Class::default()
-        },
-        Some(2) => Class {
-            disposable: kinds.all(|kind| kind == 2),
-            ..Class::default()
-        },
-        Some(_) => Class::default(),
-        None => super::by_key(key),
+/// MPEG-4 part 2. State between packets.
+#[derive(Default)]
+pub(crate) struct Mpeg4 {
+    /// A packet held several pictures: the "packed" streams of `DivX` and Xvid, in which decoders carry the second
+    /// picture over to the next packet. They are decoded from their start.
+    packed: bool,
+}
+
+impl Mpeg4 {
+    /// # Source
+    /// ISO/IEC 14496-2, section 6.2.5 (`vop_coding_type`).
+    pub(super) fn classify(&mut self, data: &[u8], key: bool) -> Class {
+        let mut kinds = start_codes(data)
+            .filter(|at| data[at + 3] == VISUAL_OBJECT_PLANE)
+            .filter_map(|at| Some(data.get(at + 4)? >> 6));
+        let kind = kinds.next();
+        self.packed |= kinds.next().is_some();
+        match kind {
+            _ if self.packed => Class::default(),
+            Some(0) => super::by_key(true),
+            Some(2) => Class {
+                disposable: true,
+                ..Class::default()
+            },
+            Some(_) => Class::default(),
+            None => super::by_key(key),
+        }
     }
 }
 
@@ -149,14 +158,19 @@ mod tests {
     #[test]
     fn tells_visual_object_planes() {
         let vop = |kind: u8| [0, 0, 1, 0xb6, kind << 6];
-        assert_eq!(mpeg4(&vop(0), false).entry, Entry::Open);
-        assert!(mpeg4(&vop(2), false).disposable && !mpeg4(&vop(1), false).disposable);
-        assert!(!mpeg4(&[vop(1), vop(2)].concat(), false).disposable, "packed");
-        assert!(!mpeg4(&[vop(2), vop(1)].concat(), false).disposable);
-        assert_eq!(
-            mpeg4(&[0, 0, 0x80], true).entry,
-            Entry::Open,
-            "a short header: the container's word"
-        );
+        let mut mpeg4 = Mpeg4::default();
+        assert_eq!(mpeg4.classify(&vop(0), false).entry, Entry::Open);
+        assert!(mpeg4.classify(&vop(2), false).disposable && !mpeg4.classify(&vop(1), false).disposable);
+        let short_header = mpeg4.classify(&[0, 0, 0x80], true);
+        assert_eq!(short_header.entry, Entry::Open, "the container's word");
+    }
+
+    #[test]
+    fn once_packed_nothing_is_skipped() {
+        let vop = |kind: u8| [0, 0, 1, 0xb6, kind << 6];
+        let mut mpeg4 = Mpeg4::default();
+        assert_eq!(mpeg4.classify(&[vop(1), vop(2)].concat(), true), Class::default());
+        assert_eq!(mpeg4.classify(&vop(2), false), Class::default());
+        assert_eq!(mpeg4.classify(&vop(0), true), Class::default());
     }
 }

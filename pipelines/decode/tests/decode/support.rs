@@ -40,8 +40,23 @@ pub(crate) fn ffmpeg(folder: &Path, name: &str, arguments: &str) -> PathBuf {
     out
 }
 
-/// What PyAV decodes; `None`, with a word, where PyAV is not installed.
+/// What PyAV decodes, samples and RGB; `None`, with a word, where PyAV is not installed.
 pub(crate) fn reference(file: &Path) -> Option<Vec<Value>> {
+    reference_of(&[file], &[])
+}
+
+/// What PyAV decodes of each file, samples only; `None` as above.
+pub(crate) fn references(files: &[PathBuf]) -> Option<Vec<Vec<Value>>> {
+    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let lines = reference_of(&paths, &["--planes"])?;
+    let of = |file: &&Path| {
+        let is_of = |line: &&Value| line["file"].as_str() == file.to_str();
+        lines.iter().filter(is_of).cloned().collect()
+    };
+    Some(paths.iter().map(of).collect())
+}
+
+fn reference_of(files: &[&Path], options: &[&str]) -> Option<Vec<Value>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("../../.venv/bin/python");
     let has_av = Command::new(&python)
@@ -54,7 +69,8 @@ pub(crate) fn reference(file: &Path) -> Option<Vec<Value>> {
     }
     let output = Command::new(python)
         .arg(root.join("tests/golden/reference.py"))
-        .arg(file)
+        .args(options)
+        .args(files)
         .output()
         .unwrap();
     assert!(

@@ -1,8 +1,8 @@
-"""What PyAV makes of a file, decoded from its start: one JSON object per shown frame, in order.
+"""What PyAV makes of files, decoded from their start: one JSON object per shown frame, in order. Options: --planes.
 
 `planes` is the SHA-256 of the decoder's samples, rows without padding; `rgb` that of packed RGB at full size, made by
 swscale with the default scaler and full chroma interpolation, matrix and range as the arguments of this script's
-caller would expect them: from the frame, else BT.601 and limited range, as FFmpeg takes it.
+caller would expect them: from the frame, else BT.601 and limited range, as FFmpeg takes it. `--planes` leaves it out.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ def rgb_bytes(frame):
     return b"".join(bytes(data[y * plane.line_size : y * plane.line_size + rgb.width * 3]) for y in range(rgb.height))
 
 
-def main(path):
+def main(path, with_rgb):
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
@@ -58,13 +58,15 @@ def main(path):
             except av.error.FFmpegError:
                 continue
             for frame in frames:
+                rgb = {"rgb": hashlib.sha256(rgb_bytes(frame)).hexdigest()} if with_rgb else {}
                 print(json.dumps({
-                    "pts": frame.pts, "format": frame.format.name, "width": frame.width, "height": frame.height,
+                    "file": path, "pts": frame.pts, "format": frame.format.name, "width": frame.width, "height": frame.height,
                     "time_base": [frame.time_base.numerator, frame.time_base.denominator],
-                    "planes": hashlib.sha256(plane_bytes(frame)).hexdigest(),
-                    "rgb": hashlib.sha256(rgb_bytes(frame)).hexdigest(),
+                    "planes": hashlib.sha256(plane_bytes(frame)).hexdigest(), **rgb,
                 }))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    files = [argument for argument in sys.argv[1:] if argument != "--planes"]
+    for file in files:
+        main(file, with_rgb="--planes" not in sys.argv)
