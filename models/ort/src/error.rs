@@ -22,6 +22,17 @@ pub enum OrtError {
         /// What ONNX Runtime says.
         why: String,
     },
+    /// An execution provider was asked for that cannot be used: install it, or choose another.
+    #[error(
+        "the {name} provider cannot be used ({why}): put the files of the onnxruntime-gpu wheel of the same version, \
+         CUDA 13 and cuDNN 9 where libonnxruntime.so finds them, or choose `--provider cpu`"
+    )]
+    Provider {
+        /// `CUDA`...
+        name: &'static str,
+        /// What ONNX Runtime says.
+        why: String,
+    },
     /// An allocation failed: ask for less, or wait.
     #[error("out of memory in {session}: {why}")]
     OutOfMemory {

@@ -35,6 +35,6 @@ pub use buffer::Buffer;
 pub use error::OrtError;
 pub use library::find_library;
 pub use local::{InPlace, LocalSession, Stopper};
-pub use runtime::{Provider, Runtime, runtime};
+pub use runtime::{Device, Provider, Runtime, runtime};
 pub use session::{Outputs, Port, Session, SessionOptions};
 pub use tensor::{Element, Tensor};

@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ort::{
@@ -18,6 +21,19 @@ use crate::{OrtError, library::find_library};
 pub struct Runtime {
     environment: Environment,
     path: PathBuf,
+    on_cuda: AtomicBool,
+}
+
+/// Where graphs run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, or an error when it cannot be used.
+    Cuda,
+    /// CUDA where it can be used, else the processor.
+    Auto,
 }
 
 /// Whether an execution provider can be used here.
@@ -54,7 +70,11 @@ impl Runtime {
             .map_err(|error| OrtError::Library {
                 why: error.message().to_owned(),
             })?;
-        Ok(Self { environment, path })
+        Ok(Self {
+            environment,
+            path,
+            on_cuda: AtomicBool::new(false),
+        })
     }
 
     /// The library that was loaded.
@@ -83,25 +103,63 @@ impl Runtime {
             .unwrap_or_else(|| "unknown".to_owned())
     }
 
-    /// Tries each provider that this build knows. What the library claims to support says nothing: a provider counts
-    /// when it can be registered.
+    /// Tries each provider that this build knows. What the library claims to support says nothing.
     #[must_use]
     pub fn execution_providers_that_really_load(&self) -> Vec<Provider> {
         let candidates: [(&'static str, ExecutionProviderDispatch); 2] = [
             ("CPU", ep::CPU::default().build()),
             ("CUDA", ep::CUDA::default().build()),
         ];
-        let try_one = |provider: ExecutionProviderDispatch| -> ort::Result<()> {
-            Session::builder(&self.environment)?.with_execution_providers([provider.error_on_failure()])?;
-            Ok(())
-        };
         candidates
             .into_iter()
             .map(|(name, provider)| {
-                let problem = try_one(provider).err().map(|error| error.message().to_owned());
+                let problem = self
+                    .register(provider)
+                    .err()
+                    .map(|error| error.message().to_owned());
                 Provider { name, problem }
             })
             .collect()
+    }
+
+    /// Where graphs run that are loaded from now on; gives what [`Device::Auto`] came to.
+    ///
+    /// # Errors
+    /// [`OrtError::Provider`] when CUDA was asked for and its library or device is missing.
+    pub fn select(&self, device: Device) -> Result<Device, OrtError> {
+        let problem = match device {
+            Device::Cpu => None,
+            _ => self.register(ep::CUDA::default().build()).err(),
+        };
+        match (device, problem) {
+            (Device::Cuda, Some(error)) => Err(OrtError::Provider {
+                name: "CUDA",
+                why: error.message().to_owned(),
+            }),
+            (Device::Cpu, _) | (Device::Auto, Some(_)) => {
+                self.on_cuda.store(false, Ordering::Relaxed);
+                Ok(Device::Cpu)
+            }
+            _ => {
+                self.on_cuda.store(true, Ordering::Relaxed);
+                Ok(Device::Cuda)
+            }
+        }
+    }
+
+    /// The providers of a session, best first; the processor is always behind them.
+    pub(crate) fn providers(&self) -> Vec<ExecutionProviderDispatch> {
+        if self.on_cuda.load(Ordering::Relaxed) {
+            vec![ep::CUDA::default().build().error_on_failure()]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// A provider counts when it can be registered.
+    fn register(&self, provider: ExecutionProviderDispatch) -> ort::Result<()> {
+        Session::builder(&self.environment)?.with_execution_providers([provider.error_on_failure()])?;
+        Ok(())
     }
 
     pub(crate) fn environment(&self) -> &Environment {

@@ -263,6 +263,10 @@ pub(crate) fn open(
     }
     // Sessions share the cores: threads that spin while they wait would take them from each other.
     builder = builder.with_intra_op_spinning(false)?;
+    let providers = runtime.providers();
+    if !providers.is_empty() {
+        builder = builder.with_execution_providers(providers)?;
+    }
     // A prepared graph lies in a cache, its weights in the model's folder.
     if let Some(folder) = crate::graph::weights_dir(path) {
         builder = builder.with_config_entry(WEIGHTS_FOLDER, folder)?;
