@@ -22,13 +22,13 @@ pub struct ThreadBudget(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    total: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    total: usize,
     holders: usize,
     running: usize,
     peak: usize,
@@ -39,8 +39,12 @@ impl ThreadBudget {
     #[must_use]
     pub fn new(threads: usize) -> Self {
         Self(Arc::new(Shared {
-            total: threads.max(1),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                total: threads.max(1),
+                holders: 0,
+                running: 0,
+                peak: 0,
+            }),
             changed: Condvar::new(),
         }))
     }
@@ -52,6 +56,12 @@ impl ThreadBudget {
         PROCESS
             .get_or_init(|| Self::new(available_parallelism().map_or(1, std::num::NonZero::get)))
             .clone()
+    }
+
+    /// Changes the budget, as when this process shares its cores with others that decode.
+    pub fn resize(&self, threads: usize) {
+        self.0.state.lock().total = threads.max(1);
+        self.0.changed.notify_all();
     }
 
     /// A place among those who decode, with at most `most` threads. Never waits.
@@ -71,8 +81,8 @@ impl ThreadBudget {
         self.0.state.lock().peak
     }
 
-    fn part(&self, state: &State) -> usize {
-        (self.0.total / state.holders.max(1)).max(1)
+    fn part(state: &State) -> usize {
+        (state.total / state.holders.max(1)).max(1)
     }
 }
 
@@ -90,20 +100,19 @@ impl ThreadShare {
     #[must_use]
     pub fn threads(&self) -> usize {
         let state = self.budget.0.state.lock();
-        self.budget.part(&state).min(self.most)
+        ThreadBudget::part(&state).min(self.most)
     }
 
     /// Waits until another thread of this part may work; `None` once `stop` says so.
     pub(crate) fn enter(&self, stop: impl Fn() -> bool) -> Option<Turn<'_>> {
-        let Shared { total, changed, .. } = &*self.budget.0;
         let mut state = self.budget.0.state.lock();
         loop {
             if stop() {
                 return None;
             }
-            let part = self.budget.part(&state).min(self.most);
+            let part = ThreadBudget::part(&state).min(self.most);
             let mut own = self.running.lock();
-            if *own == 0 || (*own < part && state.running < *total) {
+            if *own == 0 || (*own < part && state.running < state.total) {
                 *own += 1;
                 drop(own);
                 state.running += 1;
@@ -111,7 +120,7 @@ impl ThreadShare {
                 return Some(Turn(self));
             }
             drop(own);
-            changed.wait_for(&mut state, POLL);
+            self.budget.0.changed.wait_for(&mut state, POLL);
         }
     }
 }
@@ -157,6 +166,8 @@ mod tests {
         drop((second, more));
         assert_eq!(first.threads(), 8);
         assert_eq!(ThreadBudget::new(0).join(0).threads(), 1);
+        budget.resize(3);
+        assert_eq!(first.threads(), 3);
     }
 
     #[test]

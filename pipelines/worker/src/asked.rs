@@ -23,14 +23,16 @@ const FAILED: u32 = u32::MAX;
 pub(crate) struct AskedBytes {
     socket: Mutex<UnixStream>,
     len: Option<u64>,
+    remote: bool,
 }
 
 impl AskedBytes {
     /// A source of `len` bytes that are asked for on `socket`.
-    pub(crate) fn new(socket: OwnedFd, len: Option<u64>) -> Self {
+    pub(crate) fn new(socket: OwnedFd, len: Option<u64>, remote: bool) -> Self {
         Self {
             socket: Mutex::new(UnixStream::from(socket)),
             len,
+            remote,
         }
     }
 }
@@ -57,6 +59,10 @@ impl ByteSource for AskedBytes {
 
     fn len(&self) -> io::Result<Option<u64>> {
         Ok(self.len)
+    }
+
+    fn is_remote(&self) -> bool {
+        self.remote
     }
 }
 
@@ -165,7 +171,7 @@ mod tests {
         file.write_all(&bytes).unwrap();
         let source: Arc<File> = Arc::new(file);
         let (answering, socket) = Answering::start(source, CancelFlag::new()).unwrap();
-        let asked = AskedBytes::new(socket, Some(bytes.len() as u64));
+        let asked = AskedBytes::new(socket, Some(bytes.len() as u64), false);
         let (cancel, mut buffer) = (CancelFlag::new(), vec![0; 5_000_000]);
         let mut at = 0;
         loop {
@@ -183,7 +189,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_and_its_reason_kept() {
         let (answering, socket) = Answering::start(Arc::new(Broken), CancelFlag::new()).unwrap();
-        let asked = AskedBytes::new(socket, None);
+        let asked = AskedBytes::new(socket, None, true);
         assert!(asked.read_at(0, &mut [0; 9], &CancelFlag::new()).is_err());
         let failure = answering.take_failure().unwrap();
         assert_eq!(failure.kind(), io::ErrorKind::ConnectionReset);

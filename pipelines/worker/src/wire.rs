@@ -9,7 +9,7 @@ pub(crate) use convert::nanos;
 /// To the worker.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ToWorker {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(crate) order: Option<Order>,
 }
 
@@ -34,6 +34,9 @@ pub(crate) enum Order {
     /// Try what the sandbox forbids, and say what happened.
     #[prost(message, tag = "6")]
     SelfTest(SelfTestOrder),
+    /// Others decode, too, or no longer do.
+    #[prost(message, tag = "7")]
+    Threads(Threads),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -55,6 +58,9 @@ pub(crate) struct SourceFacts {
     /// Bytes in all, when that is known.
     #[prost(uint64, optional, tag = "2")]
     pub(crate) len: Option<u64>,
+    /// Reading is costly: no more than is needed.
+    #[prost(bool, tag = "3")]
+    pub(crate) remote: bool,
 }
 
 /// [`reelsight_decode::DecodeLimits`].
@@ -96,13 +102,13 @@ pub(crate) struct ReadOrder {
     /// Bytes of the frame memory.
     #[prost(uint64, tag = "6")]
     pub(crate) memory_bytes: u64,
+    #[prost(uint64, tag = "7")]
+    pub(crate) threads: u64,
 }
 
-/// [`reelsight_decode::DecodeOptions`].
+/// [`reelsight_decode::DecodeOptions`], without the number of threads, which is in the order.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Options {
-    #[prost(uint64, tag = "1")]
-    pub(crate) threads: u64,
     #[prost(uint64, tag = "2")]
     pub(crate) budget_bytes: u64,
     #[prost(message, optional, tag = "3")]
@@ -128,6 +134,15 @@ pub(crate) struct Release {
     /// Where the frame began.
     #[prost(uint64, tag = "2")]
     pub(crate) offset: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct Threads {
+    #[prost(uint64, tag = "1")]
+    pub(crate) request: u64,
+    /// Threads that may decode from now on.
+    #[prost(uint64, tag = "2")]
+    pub(crate) threads: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reelsight_decode::{DecodeError, DecodeStats, Input, PacketIndex, index, read_frames};
+use reelsight_decode::{DecodeError, DecodeStats, Input, PacketIndex, ThreadBudget, index, read_frames};
 use reelsight_media::{ByteSource, CancelFlag, RgbFrame};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -25,7 +25,7 @@ use crate::{
     memory::Slots,
     wire::{
         Ended, Error, Frame, FromWorker, IndexOrder, Order, ReadOrder, Release, Reply, SelfTestOrder,
-        SourceFacts, Stats, ToWorker, nanos,
+        SourceFacts, Stats, Threads, ToWorker, nanos,
     },
 };
 
@@ -43,16 +43,27 @@ enum Task {
 }
 
 /// The request that runs.
-#[derive(Default)]
 struct Running {
     request: u64,
     cancel: CancelFlag,
+    budget: ThreadBudget,
     slots: Option<Arc<Slots>>,
+}
+
+impl Running {
+    fn new(request: u64) -> Self {
+        Self {
+            request,
+            cancel: CancelFlag::new(),
+            budget: ThreadBudget::new(1),
+            slots: None,
+        }
+    }
 }
 
 /// Serves until the other side is gone.
 pub(super) fn serve(sender: &Sender, receiver: Receiver) -> io::Result<()> {
-    let running = Arc::new(Mutex::new(Running::default()));
+    let running = Arc::new(Mutex::new(Running::new(0)));
     let (tasks, todo) = sync_channel(1);
     std::thread::Builder::new().name("orders".to_owned()).spawn({
         let running = Arc::clone(&running);
@@ -64,8 +75,11 @@ pub(super) fn serve(sender: &Sender, receiver: Receiver) -> io::Result<()> {
     })?;
     let mut work = Work { sender, last: None };
     for task in todo {
-        let cancel = running.lock().cancel.clone();
-        work.carry_out(task, cancel)?;
+        let (cancel, budget) = {
+            let running = running.lock();
+            (running.cancel.clone(), running.budget.clone())
+        };
+        work.carry_out(task, &cancel, budget)?;
     }
     Ok(())
 }
@@ -79,19 +93,12 @@ fn exit_now(code: i32) -> ! {
 
 fn listen(mut receiver: Receiver, tasks: &SyncSender<Task>, running: &Mutex<Running>) -> io::Result<()> {
     let mut parts = Vec::new();
-    let begin = |request, slots: Option<&Arc<Slots>>| {
-        *running.lock() = Running {
-            request,
-            cancel: CancelFlag::new(),
-            slots: slots.cloned(),
-        };
-    };
     let hand = |task| tasks.send(task).map_err(io::Error::other);
     while let Some(message) = receiver.receive::<ToWorker, _>(&mut Forever)? {
         match message.order {
             Some(Order::Part(part)) => parts.extend_from_slice(&part),
             Some(Order::Index(order)) => {
-                begin(order.request, None);
+                *running.lock() = Running::new(order.request);
                 hand(Task::Index(order, receiver.take_fd()?))?;
             }
             Some(Order::Read(order)) => {
@@ -99,7 +106,11 @@ fn listen(mut receiver: Receiver, tasks: &SyncSender<Task>, running: &Mutex<Runn
                 let [len, budget] = [order.memory_bytes, order.options.budget_bytes]
                     .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
                 let slots = Slots::new(memory, len, budget).map(Arc::new);
-                begin(order.request, slots.as_ref().ok());
+                *running.lock() = Running {
+                    budget: ThreadBudget::new(usize::try_from(order.threads).unwrap_or(1)),
+                    slots: slots.as_ref().ok().cloned(),
+                    ..Running::new(order.request)
+                };
                 let encoded = std::mem::take(&mut parts);
                 hand(Task::Read {
                     order,
@@ -109,13 +120,19 @@ fn listen(mut receiver: Receiver, tasks: &SyncSender<Task>, running: &Mutex<Runn
                 })?;
             }
             Some(Order::SelfTest(order)) => {
-                begin(order.request, None);
+                *running.lock() = Running::new(order.request);
                 hand(Task::SelfTest(order))?;
             }
             Some(Order::Release(Release { request, offset })) => {
                 let running = running.lock();
                 if let Some(slots) = running.slots.as_ref().filter(|_| running.request == request) {
                     slots.release(usize::try_from(offset).unwrap_or(usize::MAX));
+                }
+            }
+            Some(Order::Threads(Threads { request, threads })) => {
+                let running = running.lock();
+                if running.request == request {
+                    running.budget.resize(usize::try_from(threads).unwrap_or(1));
                 }
             }
             Some(Order::Cancel(request)) => {
@@ -130,6 +147,16 @@ fn listen(mut receiver: Receiver, tasks: &SyncSender<Task>, running: &Mutex<Runn
     Ok(())
 }
 
+/// What decoding frames takes.
+struct Reading<'a> {
+    order: ReadOrder,
+    encoded: Vec<u8>,
+    source: OwnedFd,
+    slots: io::Result<Arc<Slots>>,
+    cancel: &'a CancelFlag,
+    budget: ThreadBudget,
+}
+
 struct Work<'a> {
     sender: &'a Sender,
     /// The index of the request before.
@@ -137,7 +164,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn carry_out(&mut self, task: Task, cancel: CancelFlag) -> io::Result<()> {
+    fn carry_out(&mut self, task: Task, cancel: &CancelFlag, budget: ThreadBudget) -> io::Result<()> {
         let mut stats = DecodeStats::default();
         let request = match &task {
             Task::Index(order, _) => order.request,
@@ -145,13 +172,23 @@ impl Work<'_> {
             Task::SelfTest(order) => order.request,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| match task {
-            Task::Index(order, source) => self.index(order, source, &cancel),
+            Task::Index(order, source) => self.index(order, source, cancel),
             Task::Read {
                 order,
                 encoded,
                 source,
                 slots,
-            } => self.read(order, &encoded, source, slots, &cancel, &mut stats),
+            } => self.read(
+                Reading {
+                    order,
+                    encoded,
+                    source,
+                    slots,
+                    cancel,
+                    budget,
+                },
+                &mut stats,
+            ),
             Task::SelfTest(order) => self_test::run(order.memory_bytes)
                 .into_iter()
                 .try_for_each(|check| self.say(Reply::Check(check)))
@@ -188,24 +225,24 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn read(
-        &mut self,
-        order: ReadOrder,
-        encoded: &[u8],
-        source: OwnedFd,
-        slots: io::Result<Arc<Slots>>,
-        cancel: &CancelFlag,
-        stats: &mut DecodeStats,
-    ) -> Result<(), Stop> {
+    fn read(&mut self, reading: Reading<'_>, stats: &mut DecodeStats) -> Result<(), Stop> {
+        let Reading {
+            order,
+            encoded,
+            source,
+            slots,
+            cancel,
+            budget,
+        } = reading;
         let slots = slots.map_err(|_unmapped| DecodeError::TooMuchMemory {
             limit: order.options.limits.memory_bytes,
         })?;
         let index = match self.last.take().filter(|_| order.same_index) {
             Some(last) => last,
-            None => Arc::new(PacketIndex::from_bytes(encoded).map_err(|error| internal(&error))?),
+            None => Arc::new(PacketIndex::from_bytes(&encoded).map_err(|error| internal(&error))?),
         };
         self.last = Some(Arc::clone(&index));
-        let options = order.options.with_cancel(cancel.clone());
+        let options = order.options.with(order.threads, budget, cancel.clone());
         let mut reader = read_frames(&input(order.source, source), index, order.frames, options)?;
         loop {
             let next = reader.try_next();
@@ -286,9 +323,13 @@ impl ByteSource for OpenFile {
 }
 
 fn input(facts: SourceFacts, source: OwnedFd) -> Input {
-    let SourceFacts { asked_for, len } = facts;
+    let SourceFacts {
+        asked_for,
+        len,
+        remote,
+    } = facts;
     Input::Bytes(if asked_for {
-        Arc::new(AskedBytes::new(source, len))
+        Arc::new(AskedBytes::new(source, len, remote))
     } else {
         let file = source.into();
         Arc::new(OpenFile { file, len })

@@ -6,14 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use reelsight_decode::{DecodeError, DecodeOptions, DecodeStats, PacketIndex};
+use reelsight_decode::{DecodeError, DecodeOptions, DecodeStats, PacketIndex, ThreadShare};
 use reelsight_media::{FrameError, FrameSource, RgbFrame};
 
 use super::{lease::Lease, source::Opened, watch::Watch};
 use crate::{
     link::PART_BYTES,
     memory::FrameMemory,
-    wire::{Frame, Options, Order, ReadOrder, Release, Reply},
+    wire::{Frame, Options, Order, ReadOrder, Release, Reply, Threads},
 };
 
 const CHANNELS: u64 = 3;
@@ -35,6 +35,9 @@ pub struct WorkerReader {
     source: Opened,
     watch: Watch,
     stats: DecodeStats,
+    /// Our part of the process's threads, and what the worker knows of it.
+    share: ThreadShare,
+    threads: usize,
 }
 
 impl WorkerReader {
@@ -52,6 +55,8 @@ impl WorkerReader {
             detail: format!("no memory for frames: {error}"),
         })?;
         let process = lease.process();
+        let share = options.budget.join(options.threads);
+        let threads = share.threads();
         let request = process.begin(limits, options.threads, bytes as u64, &mut watch)?;
         let same_index = process
             .last_index
@@ -73,6 +78,7 @@ impl WorkerReader {
             same_index,
             frames: frames.clone(),
             memory_bytes: bytes as u64,
+            threads: threads as u64,
         };
         let fds = [descriptor.as_fd(), shared.as_fd()];
         process.tell(Order::Read(order), &fds, &mut watch)?;
@@ -85,6 +91,8 @@ impl WorkerReader {
             source,
             watch,
             stats: DecodeStats::default(),
+            share,
+            threads,
         })
     }
 
@@ -112,6 +120,7 @@ impl WorkerReader {
             self.settle(lease);
             return Err(DecodeError::Cancelled);
         }
+        self.share_threads(&mut lease)?;
         match lease.process().hear(&mut self.watch) {
             Ok(Reply::Frame(frame)) => {
                 let frame = self.take(&mut lease, &frame)?;
@@ -132,6 +141,20 @@ impl WorkerReader {
             // The lease goes, and with it the process.
             Err(error) => Err(error),
         }
+    }
+
+    /// Tells the worker when others that decode came or went.
+    fn share_threads(&mut self, lease: &mut Lease) -> Result<(), DecodeError> {
+        let threads = self.share.threads();
+        if threads == self.threads {
+            return Ok(());
+        }
+        self.threads = threads;
+        let order = Threads {
+            request: self.request,
+            threads: threads as u64,
+        };
+        lease.process().tell(Order::Threads(order), &[], &mut self.watch)
     }
 
     /// Checks a frame, copies it out and frees its place.

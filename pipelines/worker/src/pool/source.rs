@@ -11,6 +11,7 @@ use crate::{asked::Answering, wire::SourceFacts};
 #[derive(Debug)]
 pub(super) struct Opened {
     len: Option<u64>,
+    remote: bool,
     answering: Option<Answering>,
     stop: CancelFlag,
 }
@@ -26,7 +27,14 @@ impl Opened {
             let file = input.to_file()?.ok_or(DecodeError::NotFound)?;
             (Some(file.metadata()?.len()), None, file.into())
         };
-        Ok((Self { len, answering, stop }, fd))
+        let remote = matches!(input, Input::Bytes(bytes) if bytes.is_remote());
+        let opened = Self {
+            len,
+            remote,
+            answering,
+            stop,
+        };
+        Ok((opened, fd))
     }
 
     /// What the worker must know beside the descriptor.
@@ -34,6 +42,7 @@ impl Opened {
         SourceFacts {
             asked_for: self.answering.is_some(),
             len: self.len,
+            remote: self.remote,
         }
     }
 

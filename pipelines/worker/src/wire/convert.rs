@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reelsight_decode::{DecodeLimits, DecodeOptions, DecodeStats};
+use reelsight_decode::{DecodeLimits, DecodeOptions, DecodeStats, ThreadBudget};
 use reelsight_media::CancelFlag;
 
 use super::{Limits, Options, Size, Stats};
@@ -65,7 +65,9 @@ impl From<Limits> for DecodeLimits {
 impl From<&DecodeOptions> for Options {
     fn from(options: &DecodeOptions) -> Self {
         let DecodeOptions {
-            threads,
+            // The parent joins its budget and says what this request gets of it.
+            threads: _,
+            budget: _,
             budget_bytes,
             size,
             scale_in_yuv,
@@ -73,7 +75,6 @@ impl From<&DecodeOptions> for Options {
             cancel: _,
         } = options;
         Self {
-            threads: whole(*threads),
             budget_bytes: whole(*budget_bytes),
             size: size.map(|(width, height)| Size { width, height }),
             scale_in_yuv: *scale_in_yuv,
@@ -83,10 +84,11 @@ impl From<&DecodeOptions> for Options {
 }
 
 impl Options {
-    /// The options of a request that `cancel` stops.
-    pub(crate) fn with_cancel(self, cancel: CancelFlag) -> DecodeOptions {
+    /// The options of a request that uses all `threads` of a budget of its own, and that `cancel` stops.
+    pub(crate) fn with(self, threads: u64, budget: ThreadBudget, cancel: CancelFlag) -> DecodeOptions {
         DecodeOptions {
-            threads: size(self.threads),
+            threads: size(threads),
+            budget,
             budget_bytes: size(self.budget_bytes),
             size: self.size.map(|size| (size.width, size.height)),
             scale_in_yuv: self.scale_in_yuv,
@@ -168,6 +170,7 @@ mod tests {
         assert_eq!(DecodeLimits::from(Limits::from(&limits)), limits);
         let options = DecodeOptions {
             threads: 3,
+            budget: ThreadBudget::new(3),
             budget_bytes: 5,
             size: Some((7, 9)),
             scale_in_yuv: true,
@@ -175,8 +178,8 @@ mod tests {
             cancel: CancelFlag::new(),
         };
         let message = Options::from(&options);
-        let back = Options::from(&message.clone().with_cancel(CancelFlag::new()));
-        assert_eq!(back, message);
+        let back = message.clone().with(3, ThreadBudget::new(3), CancelFlag::new());
+        assert_eq!((back.threads, Options::from(&back)), (3, message));
         let stats = DecodeStats {
             packets_seen: 1,
             redone: 9,

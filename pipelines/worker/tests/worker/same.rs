@@ -1,6 +1,6 @@
 //! What comes out of a worker is what comes out of the same process.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{fs::File, io, path::Path, sync::Arc, time::Duration};
 
 use reelsight_decode::{DecodeOptions, DecodeStats, Input, read_frames};
 use reelsight_media::{ByteSource, CancelFlag, FrameSource as _};
@@ -13,11 +13,11 @@ fn counts(stats: &DecodeStats) -> DecodeStats {
         packets_seen: 0,
         packets_dropped: 0,
         seeks: 0,
-        demux: Default::default(),
-        decode: Default::default(),
-        convert: Default::default(),
-        resize: Default::default(),
-        cpu: Default::default(),
+        demux: Duration::ZERO,
+        decode: Duration::ZERO,
+        convert: Duration::ZERO,
+        resize: Duration::ZERO,
+        cpu: Duration::ZERO,
         ..stats.clone()
     }
 }
