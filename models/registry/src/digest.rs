@@ -29,7 +29,7 @@ impl Digest {
         let mut lines = BTreeMap::new();
         for file in files {
             let name = file.to_string_lossy().replace('\\', "/");
-            let hash = hash_file(&root.join(file))?;
+            let hash = sha256(&root.join(file))?;
             if let Some(expected) = sums.as_ref().and_then(|sums| sums.get(&name))
                 && *expected != hash
             {
@@ -67,7 +67,11 @@ fn read_sums(root: &Path) -> Result<Option<BTreeMap<String, String>>, RegistryEr
         .ok_or_else(|| RegistryError::corrupt(path, "a line is not `<sha256>  <path>`"))
 }
 
-fn hash_file(path: &Path) -> Result<String, RegistryError> {
+/// sha256 of a file, hex.
+///
+/// # Errors
+/// [`RegistryError::Io`].
+pub fn sha256(path: &Path) -> Result<String, RegistryError> {
     let mut file = File::open(path).map_err(RegistryError::io(path))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

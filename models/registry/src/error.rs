@@ -28,6 +28,12 @@ pub enum RegistryError {
         /// What was found instead.
         why: String,
     },
+    /// A model of that name is there already: remove it, or take another name.
+    #[error("{} is there already: remove it, or take another name", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Files of different models lie in one folder: download all of them from one place.
     #[error("{} mixes files of different models: {why}; download all of them from one place", path.display())]
     Mixed {

@@ -209,6 +209,11 @@ impl ModelFolder {
     /// # Errors
     /// [`RegistryError::Corrupt`] when a file is not what `SHA256SUMS` says.
     pub fn digest(&self) -> Result<Digest, RegistryError> {
+        Digest::of(&self.root, &self.used_files()?)
+    }
+
+    /// Graphs in use with their data, and every configuration file, relative to the root.
+    pub(crate) fn used_files(&self) -> Result<Vec<PathBuf>, RegistryError> {
         let mut files = self.graph_files();
         let entries = std::fs::read_dir(&self.root).map_err(RegistryError::io(&self.root))?;
         for entry in entries {
@@ -222,7 +227,7 @@ impl ModelFolder {
         }
         files.sort();
         files.dedup();
-        Digest::of(&self.root, &files)
+        Ok(files)
     }
 
     /// Graphs in use and their external data, relative to the root.

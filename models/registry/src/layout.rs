@@ -77,6 +77,16 @@ const SUFFIXES: [(&str, &str); 12] = [
     ("q1f16", "_q1f16"),
 ];
 
+/// Names of precisions and their suffixes, best for a CPU first.
+pub(crate) fn suffixes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SUFFIXES.into_iter()
+}
+
+/// The names that a role's file may have, without `.onnx`.
+pub(crate) fn stems_with(role: Role, suffix: &str) -> impl Iterator<Item = String> {
+    role.stems().iter().map(move |stem| format!("{stem}{suffix}"))
+}
+
 /// The suffix of a precision's files; `None` for a name that does not exist.
 pub(crate) fn suffix(precision: &str) -> Option<&'static str> {
     SUFFIXES

@@ -148,6 +148,13 @@ fn shown(port: &Port) -> String {
 }
 
 fn looks_like_model(path: &Path) -> bool {
+    // Imports that are not finished have hidden names.
+    if path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    {
+        return false;
+    }
     path.join("config.json").is_file() || path.join("genai_config.json").is_file()
 }
 

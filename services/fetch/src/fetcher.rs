@@ -90,6 +90,10 @@ impl Fetcher {
         }))
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.0
+    }
+
     /// Checks a URL without touching the network.
     ///
     /// # Errors
@@ -209,7 +213,7 @@ impl Fetcher {
     }
 }
 
-fn parse(uri: &str) -> Result<Url, FetchError> {
+pub(crate) fn parse(uri: &str) -> Result<Url, FetchError> {
     let invalid = |message: String| FetchError::Invalid {
         field: "source.uri",
         message,

@@ -22,6 +22,7 @@ mod headers;
 mod http_ranges;
 mod policy;
 mod resolve;
+mod resume;
 mod sink;
 
 pub use blocks::BlockSource;
