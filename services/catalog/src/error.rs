@@ -108,7 +108,14 @@ pub enum CatalogError {
 fn kind_from_decode(error: &DecodeError) -> ErrorKind {
     match error {
         DecodeError::NotFound => ErrorKind::NotFound,
-        DecodeError::Unreadable { .. } => ErrorKind::FailedPrecondition,
+        DecodeError::Unreadable { .. } => match error.reason() {
+            reason::SOURCE_UNREACHABLE | reason::SOURCE_TIMEOUT | reason::SOURCE_CHANGED => {
+                ErrorKind::Unavailable
+            }
+            reason::SOURCE_BLOCKED_BY_POLICY => ErrorKind::PolicyDenied,
+            reason::SOURCE_TOO_LARGE => ErrorKind::InvalidInput,
+            _ => ErrorKind::FailedPrecondition,
+        },
         DecodeError::Cancelled => ErrorKind::Cancelled,
         DecodeError::InvalidFrames { .. } | DecodeError::Internal { .. } => ErrorKind::Internal,
         DecodeError::Crashed { .. } | DecodeError::TimedOut { .. } => ErrorKind::Unavailable,

@@ -1,10 +1,10 @@
-//! Every kind of source becomes one open file with an identity.
+//! Every kind of source becomes readable bytes with an identity.
 
-use std::{fs::File, io::Write as _, os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
+use std::{fs::File, io::Write as _, sync::Arc, time::Duration};
 
 use reelsight_decode::{DecodeLimits, Input, PacketIndex};
-use reelsight_fetch::{Fetcher, SourceHeaders};
-use reelsight_media::CancelFlag;
+use reelsight_fetch::{Fetcher, Ranged, Remote, SourceHeaders};
+use reelsight_media::{ByteSource, CancelFlag};
 use reelsight_proto::{
     time::now_millis,
     v1::{VideoSource, video_source::Source},
@@ -14,7 +14,9 @@ use reelsight_worker::WorkerPool;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::{CatalogError, MediaRoots, chunks::blocking, index_cache::IndexCache};
+use crate::{
+    CatalogError, IndexStore, MediaRoots, chunks::blocking, file_digest::file_digest, index_cache::IndexCache,
+};
 
 /// What sources may cost.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub struct SourceLimits {
     pub indexing: usize,
     /// Longest indexing of one source. Default 2 minutes.
     pub index_time: Duration,
+    /// Bytes of packet indices on disk. Default 512 MiB.
+    pub index_store_bytes: u64,
 }
 
 impl Default for SourceLimits {
@@ -36,9 +40,13 @@ impl Default for SourceLimits {
             decode: DecodeLimits::default(),
             indexing: 4,
             index_time: Duration::from_mins(2),
+            index_store_bytes: 512 << 20,
         }
     }
 }
+
+/// Of URLs whose server does not tell versions apart.
+const UNVERSIONED: &str = "url-unversioned";
 
 /// What makes two sources the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,17 +59,22 @@ impl SourceKey {
         Self(format!("sha256:{hex}"))
     }
 
-    /// A file that is too large to hash for every question: its inode, time of change and size.
-    fn from_stat(file: &File) -> std::io::Result<Self> {
-        let stat = file.metadata()?;
-        Ok(Self(format!(
-            "stat:{}:{}:{}.{}:{}",
-            stat.dev(),
-            stat.ino(),
-            stat.mtime(),
-            stat.mtime_nsec(),
-            stat.size()
-        )))
+    /// A file that is too large to hash whole for every question. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn from_file(file: &File) -> std::io::Result<Self> {
+        Ok(Self(format!("file:{}", file_digest(file)?)))
+    }
+
+    fn from_remote(remote: &Ranged) -> Self {
+        let scheme = if remote.versioned { "url" } else { UNVERSIONED };
+        Self(format!("{scheme}:{}", remote.identity))
+    }
+
+    /// Whether the same key will mean the same bytes tomorrow.
+    fn lasts(&self) -> bool {
+        !self.0.starts_with(UNVERSIONED)
     }
 
     /// For comparison with one that was written down.
@@ -74,19 +87,48 @@ impl SourceKey {
 /// An open source. A temporary file behind it has no name any more: it goes with the last handle.
 #[derive(Debug)]
 pub struct Resolved {
-    /// The bytes.
-    pub file: File,
-    /// Their identity.
-    pub key: SourceKey,
+    content: Content,
+    key: SourceKey,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Content {
+    File(File),
+    Remote(Arc<dyn ByteSource>),
 }
 
 impl Resolved {
+    /// A file with a known identity.
+    #[must_use]
+    pub fn from_file(file: File, key: SourceKey) -> Self {
+        let content = Content::File(file);
+        Self { content, key }
+    }
+
+    /// The identity of the bytes.
+    #[must_use]
+    pub fn key(&self) -> &SourceKey {
+        &self.key
+    }
+
+    /// The file, when all bytes are here.
+    pub(crate) fn file(&self) -> Option<&File> {
+        match &self.content {
+            Content::File(file) => Some(file),
+            Content::Remote(_) => None,
+        }
+    }
+
     /// A handle for the decoder.
     ///
     /// # Errors
     /// [`CatalogError::Io`] when the system has no descriptor left.
     pub fn input(&self) -> Result<Input, CatalogError> {
-        Ok(Input::File(self.file.try_clone()?))
+        Ok(match &self.content {
+            Content::File(file) => Input::File(file.try_clone()?),
+            Content::Remote(bytes) => Input::Bytes(Arc::clone(bytes)),
+        })
     }
 }
 
@@ -110,6 +152,8 @@ pub struct Sources {
     decoders: Decoders,
     indexing: Arc<Semaphore>,
     cache: IndexCache,
+    /// `None` when its folder cannot be used.
+    indices: Option<IndexStore>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -142,6 +186,9 @@ impl Sources {
         decoders: Decoders,
     ) -> Self {
         let indexing = Arc::new(Semaphore::new(limits.indexing.max(1)));
+        let indices = IndexStore::open(&dir.indices(), limits.index_store_bytes)
+            .inspect_err(|error| tracing::warn!(%error, "packet indices are not kept on disk"))
+            .ok();
         Self {
             dir,
             store,
@@ -151,6 +198,7 @@ impl Sources {
             decoders,
             indexing,
             cache: IndexCache::default(),
+            indices,
         }
     }
 
@@ -238,19 +286,23 @@ impl Sources {
             Some(Source::Media(name)) => self.open_media(&name).await,
             Some(Source::Uri(uri)) => {
                 let headers = SourceHeaders::parse(&source.request_headers)?;
-                let fetched = self.fetcher.fetch(&uri, &headers, &self.dir.tmp()).await?;
-                let key = SourceKey::from_sha256(&fetched.sha256);
-                Ok(Resolved {
-                    file: fetched.file.into_file(),
-                    key,
+                Ok(match self.fetcher.open(&uri, &headers, &self.dir.tmp()).await? {
+                    Remote::Whole(fetched) => {
+                        let key = SourceKey::from_sha256(&fetched.sha256);
+                        Resolved::from_file(fetched.file.into_file(), key)
+                    }
+                    Remote::Ranged(remote) => Resolved {
+                        key: SourceKey::from_remote(&remote),
+                        content: Content::Remote(remote.bytes),
+                    },
                 })
             }
             Some(Source::ServerPath(path)) => {
                 let roots = self.roots.clone();
                 blocking(move || {
                     let file = roots.open(&path)?;
-                    let key = SourceKey::from_stat(&file)?;
-                    Ok(Resolved { file, key })
+                    let key = SourceKey::from_file(&file)?;
+                    Ok(Resolved::from_file(file, key))
                 })
                 .await
             }
@@ -260,7 +312,7 @@ impl Sources {
                     let mut file = tempfile::tempfile_in(folder)?;
                     file.write_all(&bytes)?;
                     let key = SourceKey::from_sha256(&hex::encode(Sha256::digest(&bytes)));
-                    Ok(Resolved { file, key })
+                    Ok(Resolved::from_file(file, key))
                 })
                 .await
             }
@@ -284,13 +336,10 @@ impl Sources {
         let file = blocking(move || Ok(File::open(path)?))
             .await
             .map_err(|_gone| missing())?;
-        Ok(Resolved {
-            file,
-            key: SourceKey::from_sha256(&row.sha256),
-        })
+        Ok(Resolved::from_file(file, SourceKey::from_sha256(&row.sha256)))
     }
 
-    /// The packet index of `source`, from the cache or by reading its packets once.
+    /// The packet index of `source`, from memory, from disk or by reading its packets once.
     ///
     /// # Errors
     /// [`CatalogError::Media`].
@@ -311,9 +360,18 @@ impl Sources {
             ..self.limits.decode.clone()
         };
         let _stop = CancelOnDrop(flag.clone());
+        let (store, key) = (self.indices.clone(), source.key.clone());
         let reading = blocking(move || {
             let _held = permit;
-            Ok(pool.index(&input, &limits, &flag)?)
+            let store = store.filter(|_| key.lasts());
+            if let Some(found) = store.as_ref().and_then(|store| store.get(&key)) {
+                return Ok(Arc::new(found));
+            }
+            let index = pool.index(&input, &limits, &flag)?;
+            if let Some(Err(error)) = store.map(|store| store.put(&key, &index)) {
+                tracing::warn!(%error, "a packet index could not be kept on disk");
+            }
+            Ok(index)
         });
         let index = reading.await?;
         self.cache.put(source.key.clone(), Arc::clone(&index));

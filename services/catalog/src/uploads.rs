@@ -228,10 +228,7 @@ impl Uploads {
         if !row.sha256.is_empty() && row.sha256 != sha256 {
             return Err(CatalogError::Digest { what: "start.sha256" });
         }
-        let source = Resolved {
-            file,
-            key: SourceKey::from_sha256(&sha256),
-        };
+        let source = Resolved::from_file(file, SourceKey::from_sha256(&sha256));
         let index = self.sources.index(&source).await?;
         let ttl = if row.ttl_ms > 0 {
             Duration::from_millis(row.ttl_ms.unsigned_abs())
@@ -293,9 +290,12 @@ impl Uploads {
         index: &reelsight_decode::PacketIndex,
         ttl: Duration,
     ) -> Result<MediaRow, CatalogError> {
+        let file = source
+            .file()
+            .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::Unsupported))?;
         let (mut from, sha256) = (
-            source.file.try_clone()?,
-            source.key.as_str().trim_start_matches("sha256:").to_owned(),
+            file.try_clone()?,
+            source.key().as_str().trim_start_matches("sha256:").to_owned(),
         );
         let size = from.metadata()?.len();
         self.room_for(size).await?;

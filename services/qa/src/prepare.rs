@@ -12,7 +12,7 @@ use tokio_stream::StreamExt as _;
 use crate::{
     Qa, QaError,
     accept::{Accepted, Subject, Upload},
-    convert, job,
+    convert, forms, job,
     progress::Run,
     sessions::Stored,
     validate::{self, invalid},
@@ -97,11 +97,12 @@ impl Qa {
     }
 
     async fn prepare_video(&self, accepted: &mut Accepted, run: &Run<'_>) -> Result<Fresh, QaError> {
+        let engine = self.models().get(&accepted.config.model)?;
+        forms::with_schema(engine, &accepted.config, &mut accepted.generation).await?;
         let video = self.open(accepted, run).await?;
         let mut request = accepted.sampling_request;
         validate::clip_range(&mut request, video.index.timeline.duration_secs())?;
         request.picture = Some((video.index.info.width, video.index.info.height));
-        let engine = self.models().get(&accepted.config.model)?;
         let plan = engine.plan(
             &video.index.timeline,
             &request,
@@ -146,13 +147,8 @@ impl Qa {
                     file.push(chunk).await?;
                 }
                 let (file, _bytes, sha256) = file.finish().await?;
-                (
-                    source.clone(),
-                    Resolved {
-                        file,
-                        key: SourceKey::from_sha256(&sha256),
-                    },
-                )
+                let resolved = Resolved::from_file(file, SourceKey::from_sha256(&sha256));
+                (source.clone(), resolved)
             }
             Subject::Session(_) => return Err(QaError::Internal("a session has no source to open")),
         };
@@ -165,7 +161,12 @@ impl Qa {
         })
     }
 
-    async fn prepare_session(&self, id: &str, accepted: &Accepted, run: &Run<'_>) -> Result<Fresh, QaError> {
+    async fn prepare_session(
+        &self,
+        id: &str,
+        accepted: &mut Accepted,
+        run: &Run<'_>,
+    ) -> Result<Fresh, QaError> {
         let stored = self.live_session(id).await?;
         let model = stored.record.model.clone();
         if !accepted.config.model.is_empty() && accepted.config.model != model {
@@ -175,6 +176,7 @@ impl Qa {
             ));
         }
         let engine = self.models().get(&model)?;
+        forms::with_schema(engine, &accepted.config, &mut accepted.generation).await?;
         let report = SamplingReport {
             frames_decoded: 0,
             ..stored.record.sampling_report.clone().unwrap_or_default()

@@ -18,6 +18,7 @@ use reelsight_store::{SessionRow, TurnRow};
 use crate::{
     Qa, QaError,
     accept::Accepted,
+    forms,
     job::{self, DecodedCount},
     progress::Run,
     validate::{self, invalid},
@@ -130,7 +131,7 @@ impl Qa {
         let row = SessionRow {
             id: id.to_owned(),
             record: record.encode_to_vec(),
-            source_key: resolved.key.as_str().to_owned(),
+            source_key: resolved.key().as_str().to_owned(),
             ttl_ms: millis(ttl),
             created_ms: now,
             expires_ms: now.saturating_add(millis(ttl)),
@@ -211,7 +212,7 @@ impl Qa {
         let mut source = stored.record.source.clone().unwrap_or_default();
         source.request_headers = self.0.kv.headers(&stored.row.id);
         let resolved = self.0.parts.sources.open(&source).await?;
-        if resolved.key.as_str() != stored.row.source_key {
+        if resolved.key().as_str() != stored.row.source_key {
             return Err(QaError::SourceChanged(name));
         }
         let index = self.0.parts.sources.index(&resolved).await?;
@@ -228,7 +229,8 @@ impl Qa {
             let config = GenerationConfig::decode(turn.generation.as_slice())
                 .map_err(|_malformed| QaError::Internal("a stored turn cannot be read"))?;
             let target = AskTarget::Session(state);
-            let generation = validate::generation(&config)?;
+            let mut generation = validate::generation(&config)?;
+            forms::with_schema(engine, &config, &mut generation).await?;
             let handle = job::submit(
                 engine,
                 target,

@@ -10,7 +10,8 @@ use std::{
 
 use crate::StoreError;
 
-/// `media/` (finished files), `uploads/` (unfinished ones), `tmp/` (emptied at every start), `reelsight.db`,
+/// `media/` (finished files), `uploads/` (unfinished ones), `index/` (packet indices, which can be made
+/// again), `tmp/` (emptied at every start), `reelsight.db`,
 /// `page.key`. Locked while any clone lives, so that two servers never share it.
 #[derive(Debug, Clone)]
 pub struct DataDir {
@@ -63,6 +64,12 @@ impl DataDir {
     #[must_use]
     pub fn uploads(&self) -> PathBuf {
         self.root.join("uploads")
+    }
+
+    /// Packet indices.
+    #[must_use]
+    pub fn indices(&self) -> PathBuf {
+        self.root.join("index")
     }
 
     /// What must not survive a restart.
