@@ -13,6 +13,7 @@ mod decode {
     mod bytes;
     mod conformance;
     mod corpus;
+    mod fields;
     mod mutations;
     mod recipes;
     mod shapes;

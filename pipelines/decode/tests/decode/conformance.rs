@@ -187,7 +187,7 @@ fn problems(file: &Path, reference: &[Value]) -> Vec<String> {
     problems
 }
 
-fn check(files: &[PathBuf]) {
+pub(super) fn check(files: &[PathBuf]) {
     let Some(references) = support::references(files) else {
         return;
     };
