@@ -70,6 +70,12 @@ impl Engine {
         model.grammars.compile(&model.tokenizer, &model.end, source)
     }
 
+    /// What token `id` adds to a text, as bytes: not always whole characters. Control tokens give their name.
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        self.0.model().token_bytes(id)
+    }
+
     /// Puts an ask into the queue and returns at once.
     ///
     /// # Errors

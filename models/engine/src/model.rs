@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -12,7 +12,7 @@ use std::{
 use reelsight_families::{Family, FamilyError};
 use reelsight_ort::{LocalSession, OrtError, Session, SessionOptions, graph::for_serving, runtime};
 use reelsight_registry::{ModelFolder, Role};
-use reelsight_text::Tokenizer;
+use reelsight_text::{TokenBytes, Tokenizer};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -44,6 +44,8 @@ pub(crate) struct Model {
     pub(crate) end: BTreeSet<u32>,
     /// The vocabulary as schemas see it.
     pub(crate) grammars: Grammars,
+    /// What each token stands for; read when first wanted.
+    spelled: OnceLock<Vec<TokenBytes>>,
     /// Answers that mean "not in the video", normalised.
     no_evidence: Vec<String>,
     default_max_tokens: usize,
@@ -124,6 +126,7 @@ impl Model {
             grounding,
             end,
             grammars: Grammars::default(),
+            spelled: OnceLock::new(),
         };
         Ok((model, decoder))
     }
@@ -155,6 +158,24 @@ impl Model {
         add(&plan.duration_secs.to_le_bytes());
         add(format!("{:?}", plan.picture).as_bytes());
         format!("video/{}", hex::encode(hasher.finalize()))
+    }
+
+    /// What token `id` adds to a text; the name of a control token.
+    pub(crate) fn token_bytes(&self, id: u32) -> Vec<u8> {
+        // A tokenizer whose tokens are no bytes can still say what one of them reads like.
+        let known = self
+            .spelled
+            .get_or_init(|| self.tokenizer.token_bytes().unwrap_or_default());
+        match known.get(id as usize) {
+            Some(TokenBytes::Text(bytes)) => bytes.clone(),
+            Some(TokenBytes::Control(name)) => name.clone().into_bytes(),
+            Some(TokenBytes::Unused) => Vec::new(),
+            None => self
+                .tokenizer
+                .decode(&[id], false)
+                .unwrap_or_default()
+                .into_bytes(),
+        }
     }
 
     /// Whether `answer` as a whole says that the video does not show it.

@@ -39,7 +39,7 @@ pub enum AnswerForm {
 /// How likely one choice was.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChoiceScore {
-    /// As the request has it; `Yes` or `No` where it named none.
+    /// As the request has it, without white space around it; `Yes` or `No` where it named none.
     pub text: String,
     /// Natural logarithm of its probability as the whole answer, or as the answer's beginning for yes and no.
     pub logprob: f64,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     Qa, QaError,
     accept::Accepted,
-    convert,
+    convert, forms,
     job::{self, DecodedCount},
     prepare::{Fresh, Origin, Prepared},
     progress::{Audience, Run, Stages, Status, ticker},
@@ -151,6 +151,10 @@ impl Qa {
             usage: Some(usage),
             sampling_report: Some(report),
             session: accepted.session_name(),
+            structured: forms::structured(&accepted.config, &outcome),
+            logprobs: forms::token_logprobs(engine, &outcome),
+            choices: forms::choice_scores(&outcome),
+            confidence: outcome.confidence(),
             answer: outcome.answer,
         })
     }

@@ -99,7 +99,10 @@ impl From<SinkClosed> for QaError {
 fn kind_from_engine(error: &EngineError) -> ErrorKind {
     match error {
         EngineError::QueueFull { .. } | EngineError::DeviceMemory { .. } => ErrorKind::Exhausted,
-        EngineError::ContextExceeded { .. } | EngineError::InvalidInput { .. } => ErrorKind::InvalidInput,
+        EngineError::ContextExceeded { .. }
+        | EngineError::InvalidInput { .. }
+        | EngineError::SchemaInvalid { .. }
+        | EngineError::SchemaUnsatisfied { .. } => ErrorKind::InvalidInput,
         EngineError::Frames(frames) => match frames.kind {
             FrameErrorKind::Media => ErrorKind::InvalidInput,
             FrameErrorKind::Cancelled => ErrorKind::Cancelled,
@@ -118,6 +121,8 @@ fn reason_from_engine(error: &EngineError) -> &'static str {
         EngineError::DeviceMemory { .. } => reason::DEVICE_MEMORY,
         EngineError::ContextExceeded { .. } => reason::CONTEXT_EXCEEDED,
         EngineError::InvalidInput { .. } => reason::INVALID_REQUEST,
+        EngineError::SchemaInvalid { .. } => reason::SCHEMA_INVALID,
+        EngineError::SchemaUnsatisfied { .. } => reason::SCHEMA_UNSATISFIED,
         EngineError::Frames(frames) => frames.reason,
         EngineError::Cancelled => reason::CANCELLED,
         EngineError::DeadlineExceeded { started: true } => reason::DEADLINE_EXCEEDED,
@@ -188,6 +193,10 @@ impl ServiceError for QaError {
             Self::Store(error) => return error.details(),
             Self::Engine(error) => match &**error {
                 EngineError::InvalidInput { field, .. } => details.field = Some((*field).into()),
+                EngineError::SchemaInvalid { pointer, .. } => {
+                    details.field = Some(format!("generation.json_schema{pointer}"));
+                }
+                EngineError::SchemaUnsatisfied { .. } => details.field = Some("generation.max_tokens".into()),
                 EngineError::Frames(_) => details.field = Some("source".into()),
                 EngineError::ContextExceeded { limit, actual } => {
                     details.field = Some("question".into());

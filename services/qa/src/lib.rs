@@ -20,6 +20,7 @@ mod accept;
 mod ask;
 mod convert;
 mod error;
+mod forms;
 mod job;
 mod kv_cache;
 mod models;

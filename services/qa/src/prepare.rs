@@ -147,8 +147,13 @@ impl Qa {
                     file.push(chunk).await?;
                 }
                 let (file, _bytes, sha256) = file.finish().await?;
-                let resolved = Resolved::from_file(file, SourceKey::from_sha256(&sha256));
-                (source.clone(), resolved)
+                (
+                    source.clone(),
+                    Resolved {
+                        file,
+                        key: SourceKey::from_sha256(&sha256),
+                    },
+                )
             }
             Subject::Session(_) => return Err(QaError::Internal("a session has no source to open")),
         };

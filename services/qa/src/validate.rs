@@ -11,7 +11,7 @@ use reelsight_proto::{
     },
 };
 
-use crate::QaError;
+use crate::{QaError, forms};
 
 /// Longest question in bytes.
 pub(crate) const MAX_QUESTION: usize = 8 << 10;
@@ -104,15 +104,23 @@ pub(crate) fn clip_range(request: &mut SamplingRequest, duration: f64) -> Result
     Ok(())
 }
 
+/// The parameters of `config`; its schema is compiled later ([`forms::with_schema`]).
 pub(crate) fn generation(config: &GenerationConfig) -> Result<GenerationOptions, QaError> {
     let neutral = GenerationOptions::default();
     let options = GenerationOptions {
         max_tokens: config.max_tokens as usize,
         temperature: config.temperature.unwrap_or(neutral.temperature),
         top_p: config.top_p.unwrap_or(neutral.top_p),
+        top_k: config.top_k as usize,
+        min_p: config.min_p.unwrap_or(neutral.min_p),
+        top_h: config.top_h.unwrap_or(neutral.top_h),
+        repetition_penalty: config.repetition_penalty.unwrap_or(neutral.repetition_penalty),
+        frequency_penalty: config.frequency_penalty.unwrap_or(neutral.frequency_penalty),
+        presence_penalty: config.presence_penalty.unwrap_or(neutral.presence_penalty),
         seed: config.seed,
         stop: config.stop.clone(),
-        ..neutral
+        logprobs: forms::logprobs(config)?,
+        form: forms::form(config)?,
     };
     options.check()?;
     Ok(options)
