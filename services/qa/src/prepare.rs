@@ -147,13 +147,8 @@ impl Qa {
                     file.push(chunk).await?;
                 }
                 let (file, _bytes, sha256) = file.finish().await?;
-                (
-                    source.clone(),
-                    Resolved {
-                        file,
-                        key: SourceKey::from_sha256(&sha256),
-                    },
-                )
+                let resolved = Resolved::from_file(file, SourceKey::from_sha256(&sha256));
+                (source.clone(), resolved)
             }
             Subject::Session(_) => return Err(QaError::Internal("a session has no source to open")),
         };

@@ -131,7 +131,7 @@ impl Qa {
         let row = SessionRow {
             id: id.to_owned(),
             record: record.encode_to_vec(),
-            source_key: resolved.key.as_str().to_owned(),
+            source_key: resolved.key().as_str().to_owned(),
             ttl_ms: millis(ttl),
             created_ms: now,
             expires_ms: now.saturating_add(millis(ttl)),
@@ -212,7 +212,7 @@ impl Qa {
         let mut source = stored.record.source.clone().unwrap_or_default();
         source.request_headers = self.0.kv.headers(&stored.row.id);
         let resolved = self.0.parts.sources.open(&source).await?;
-        if resolved.key.as_str() != stored.row.source_key {
+        if resolved.key().as_str() != stored.row.source_key {
             return Err(QaError::SourceChanged(name));
         }
         let index = self.0.parts.sources.index(&resolved).await?;
