@@ -2,6 +2,7 @@
 
 mod compare;
 mod content;
+mod gradual;
 
 pub use content::ContentDetector;
 
@@ -83,7 +84,10 @@ pub fn shots(count: usize, transitions: &[Transition]) -> Vec<(usize, usize)> {
         .chain(inside.filter(|&at| at > 0 && at < count))
         .collect();
     starts.dedup();
-    let ends = starts[1..].iter().map(|&start| start - 1).chain([count.saturating_sub(1)]);
+    let ends = starts[1..]
+        .iter()
+        .map(|&start| start - 1)
+        .chain([count.saturating_sub(1)]);
     starts.iter().copied().zip(ends).collect()
 }
 

@@ -8,6 +8,7 @@ fn timeline(pts: &[i64], end: i64) -> Timeline {
     Timeline::new(TimeBase::new(1, 100).unwrap(), pts.to_vec(), end).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "calls read better")]
 fn frames(timeline: &Timeline, rule: Rule, range_secs: Option<(f64, f64)>) -> Vec<u64> {
     sample(timeline, &rule, range_secs).unwrap().frames
 }

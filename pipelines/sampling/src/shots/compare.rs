@@ -68,21 +68,40 @@ fn moments(values: &[u8]) -> (f32, f32) {
     (mean, (squares as f32 / count - mean * mean).max(0.0))
 }
 
-/// How much of `b` cannot be explained by motion in `a` and by the colours of `a`; about 1 or less within a shot.
-pub(super) fn difference(a: &Thumb, b: &Thumb) -> f32 {
-    residual(a, b) / RESIDUAL_UNIT + histogram_distance(a, b) / HISTOGRAM_UNIT
+/// How one picture differs from another.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Difference {
+    /// Mean difference of luma, place by place.
+    pub(super) still: f32,
+    /// The same after every block was looked for around its place.
+    pub(super) residual: f32,
+    /// Share of pixels whose colours have no counterpart.
+    pub(super) colours: f32,
+}
+
+impl Difference {
+    /// What neither motion nor the colours before explain; about 1 or less within a shot.
+    pub(super) fn unexplained(self) -> f32 {
+        self.residual / RESIDUAL_UNIT + self.colours / HISTOGRAM_UNIT
+    }
+}
+
+/// How `b` differs from `a`.
+pub(super) fn difference(a: &Thumb, b: &Thumb) -> Difference {
+    let still = sad(&a.luma, &b.luma) as f32 / PIXELS as f32;
+    let residual = if still < STILL { still } else { residual(a, b) };
+    let pairs = a.histogram.iter().zip(&b.histogram);
+    let apart: u32 = pairs.map(|(&a, &b)| u32::from(a.abs_diff(b))).sum();
+    Difference {
+        still,
+        residual,
+        colours: apart as f32 / (2 * PIXELS) as f32,
+    }
 }
 
 /// Mean difference of all channels.
 pub(super) fn mean_difference(a: &Thumb, b: &Thumb) -> f32 {
     sad(&a.rgb, &b.rgb) as f32 / a.rgb.len() as f32
-}
-
-/// Share of pixels whose colours have no counterpart.
-fn histogram_distance(a: &Thumb, b: &Thumb) -> f32 {
-    let pairs = a.histogram.iter().zip(&b.histogram);
-    let apart: u32 = pairs.map(|(&a, &b)| u32::from(a.abs_diff(b))).sum();
-    apart as f32 / (2 * PIXELS) as f32
 }
 
 /// Correlation of luma, from -1 to 1; 0 where one of them is flat.
@@ -101,10 +120,6 @@ pub(super) fn correlation(a: &Thumb, b: &Thumb) -> f32 {
 
 /// Mean difference of luma after every block of `b` was looked for around its place in `a`.
 fn residual(a: &Thumb, b: &Thumb) -> f32 {
-    let still = sad(&a.luma, &b.luma) as f32 / PIXELS as f32;
-    if still < STILL {
-        return still;
-    }
     let mut total = 0;
     for top in (0..SIZE.1).step_by(BLOCK.1) {
         for left in (0..SIZE.0).step_by(BLOCK.0) {
