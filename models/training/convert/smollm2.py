@@ -131,13 +131,18 @@ def genai_config(shape: Shape, eos: int) -> dict:
     return {"model": model | {"decoder": decoder}, "search": search}
 
 
-def keep_all(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the graph with its last row of logits, for runtimes that do not know num_logits_to_keep."""
+def last_row(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the graph with logits of its last row alone, as onnxruntime-genai knows them from its own builder."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
-    name = "num_logits_to_keep"
-    fixed.graph.input.remove(next(port for port in fixed.graph.input if port.name == name))
-    fixed.graph.initializer.append(helper.make_tensor(name, INT64, [], [1]))
+    name, graph = "num_logits_to_keep", fixed.graph
+    graph.input.remove(next(port for port in graph.input if port.name == name))
+    graph.initializer.append(helper.make_tensor(name, INT64, [], [1]))
+    graph.output.remove(next(port for port in graph.output if port.name == "hidden_last"))
+    logits = next(port for port in graph.output if port.name == "logits")
+    rows = logits.type.tensor_type.shape.dim[1]
+    rows.Clear()
+    rows.dim_value = 1
     return fixed
 
 
@@ -156,7 +161,7 @@ def main() -> None:
     small = bits.quantize(onnx_decoder.decoder(state, shape), 8)
     for name, suffix, graph in (("fp32", "", decoder), ("q8", "_quantized", small)):
         graphs = out / name / GRAPHS
-        genai = keep_all(from_ids(graph, embed))
+        genai = last_row(from_ids(graph, embed))
         bits.save(genai, out / f"genai-{name}" / "model.onnx")
         dump(out / f"genai-{name}" / "genai_config.json", genai_config(shape, model.config.eos_token_id))
         bits.save(graph, graphs / f"decoder_model_merged{suffix}.onnx")
