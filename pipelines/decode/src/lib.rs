@@ -52,6 +52,8 @@ mod executor;
 mod forecast;
 mod formats;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod index;
 mod input;
 mod limits;
