@@ -72,7 +72,9 @@ mod tests {
     fn the_corpus_is_parsed() {
         let corpus = corpus();
         assert!(corpus.len() >= CODECS.len());
-        corpus.iter().for_each(|input| parsers(input));
+        for input in &corpus {
+            parsers(input);
+        }
     }
 
     proptest! {

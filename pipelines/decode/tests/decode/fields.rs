@@ -67,7 +67,8 @@ fn nal(header: u8, mut payload: Writer) -> Vec<u8> {
 /// H.264, 32x64, fields of 2 x 2 macroblocks, raw samples and copies.
 fn h264() -> Vec<u8> {
     let (mut sequence, mut picture) = (Writer::default(), Writer::default());
-    sequence.put(77 << 16 | 30, 24);
+    sequence.put(77, 8);
+    sequence.put(30, 16);
     sequence.golomb(&[0, 0, 2, 2]);
     sequence.put(0, 1);
     sequence.golomb(&[1, 1]);
