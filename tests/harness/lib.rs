@@ -45,9 +45,12 @@ pub fn binary() -> Result<PathBuf> {
 /// When the process cannot be started.
 pub fn reelsight(args: &[&str]) -> Result<Output> {
     let library = root().join(".onnxruntime/libonnxruntime.so");
-    Ok(Command::new(binary()?)
+    let binary = binary()?;
+    Ok(Command::new(&binary)
         .args(args)
         .current_dir(root())
+        // Not the cache of whoever runs the tests.
+        .env("XDG_CACHE_HOME", binary.with_file_name("cache"))
         .env("ORT_DYLIB_PATH", library)
         .output()?)
 }

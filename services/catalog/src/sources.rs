@@ -67,13 +67,16 @@ impl SourceKey {
         Ok(Self(format!("file:{}", file_digest(file)?)))
     }
 
-    fn from_remote(remote: &Ranged) -> Self {
+    /// A version of a URL.
+    #[must_use]
+    pub fn from_remote(remote: &Ranged) -> Self {
         let scheme = if remote.versioned { "url" } else { UNVERSIONED };
         Self(format!("{scheme}:{}", remote.identity))
     }
 
     /// Whether the same key will mean the same bytes tomorrow.
-    fn lasts(&self) -> bool {
+    #[must_use]
+    pub fn lasts(&self) -> bool {
         !self.0.starts_with(UNVERSIONED)
     }
 

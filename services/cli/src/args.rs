@@ -2,6 +2,7 @@
 
 mod frames;
 mod select;
+mod source;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub(crate) use frames::{FramesArgs, OutputArgs, PictureFormat, PixelArgs, ProbeArgs, SceneArgs};
 pub(crate) use select::{RangeArgs, RuleArgs, SceneModel};
+pub(crate) use source::SourceArgs;
 
 /// Ask a video what is in it; serve the answer over gRPC.
 ///
@@ -91,6 +93,9 @@ pub(crate) struct ServeArgs {
     /// Host name or CIDR that URL sources may reach although its addresses are not global (loopback, private).
     #[arg(long, env = "REELSIGHT_URL_ALLOW")]
     pub(crate) url_allow: Vec<String>,
+    /// Certificate authorities (PEM) that https sources may be vouched for by, beside the web's.
+    #[arg(long, value_name = "FILE", env = "REELSIGHT_URL_CA")]
+    pub(crate) url_ca: Option<PathBuf>,
     /// Decode URLs, uploads and inline videos although this system cannot lock decoders in (see `reelsight doctor`).
     #[arg(long)]
     pub(crate) allow_unsandboxed: bool,
@@ -137,6 +142,9 @@ pub(crate) struct AskArgs {
     /// A URL's host name or CIDR that may be reached although it is not global (in-process asks only).
     #[arg(long)]
     pub(crate) url_allow: Vec<String>,
+    /// Certificate authorities (PEM) that https sources may be vouched for by, beside the web's.
+    #[arg(long, value_name = "FILE", env = "REELSIGHT_URL_CA")]
+    pub(crate) url_ca: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 }

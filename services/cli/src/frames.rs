@@ -29,7 +29,7 @@ use crate::{args::FramesArgs, exit::Failure, terminal};
 pub(crate) fn run(args: &FramesArgs) -> Result<(), Failure> {
     let begun = Instant::now();
     let mut sinks = Sinks::new(&args.output)?;
-    let video = Video::open(&args.video)?;
+    let video = Video::open(&args.video, &args.source)?;
     let threads = threads(args.pixels.threads);
     let quiet = args.output.json || args.output.jsonl;
     let selection = select(&video, &args.rule, args.range.secs(), &args.scene, threads, quiet)?;

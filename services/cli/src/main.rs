@@ -11,6 +11,7 @@ mod exit;
 mod frames;
 mod models;
 mod serve;
+mod source;
 mod terminal;
 
 use std::process::ExitCode;

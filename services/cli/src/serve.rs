@@ -3,6 +3,7 @@
 use std::{num::NonZero, path::Path};
 
 use reelsight_engine::{Engine, EngineConfig};
+use reelsight_fetch::CertificateDer;
 use reelsight_registry::ModelFolder;
 use reelsight_server::{Server, ServerConfig, ServerError, Services};
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +28,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
         data_dir: args.data_dir,
         media_roots: args.media_root,
         url_allow: url_allow(&args.url_allow)?,
+        url_authorities: url_authorities(args.url_ca.as_deref())?,
         allow_unsandboxed: args.allow_unsandboxed,
         ..ServerConfig::default()
     };
@@ -74,6 +76,7 @@ impl LocalService {
         let mut config = ServerConfig {
             data_dir: data.path().to_path_buf(),
             url_allow: url_allow(&args.url_allow)?,
+            url_authorities: url_authorities(args.url_ca.as_deref())?,
             media_roots: Path::new(&args.video)
                 .parent()
                 .map(parent_or_here)
@@ -136,7 +139,14 @@ pub(crate) fn load_engine(folder: &ModelFolder, config: EngineConfig) -> Result<
     Ok(Engine::load(folder, config)?)
 }
 
-fn url_allow<T: std::str::FromStr<Err = String>>(texts: &[String]) -> Result<Vec<T>, Failure> {
+/// Trusted certificate authorities of a PEM file.
+pub(crate) fn url_authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    reelsight_fetch::authorities_from_pem(path)
+        .map_err(|error| Failure::input("INVALID_URL_CA", format!("--url-ca {}: {error}", path.display())))
+}
+
+pub(crate) fn url_allow<T: std::str::FromStr<Err = String>>(texts: &[String]) -> Result<Vec<T>, Failure> {
     let parse = |text: &String| {
         text.parse()
             .map_err(|error| Failure::input("INVALID_URL_ALLOW", format!("--url-allow {text}: {error}")))

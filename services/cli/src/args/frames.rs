@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args as ClapArgs, ValueEnum};
 
-use super::select::{RangeArgs, RuleArgs, SceneModel};
+use super::{
+    SourceArgs,
+    select::{RangeArgs, RuleArgs, SceneModel},
+};
 use crate::frames::NamePattern;
 
 /// The options of [`RuleArgs`], of which one is given.
@@ -13,7 +16,7 @@ const RULES: [&str; 5] = ["fps", "count", "at", "every_keyframe", "scene"];
 #[derive(Debug, ClapArgs)]
 #[command(group = ArgGroup::new("rule").required(true).args(RULES), after_help = EXAMPLES)]
 pub(crate) struct FramesArgs {
-    /// Video file.
+    /// Video file, http(s) URL, or `-` for standard input.
     pub(crate) video: PathBuf,
     #[command(flatten)]
     pub(crate) rule: RuleArgs,
@@ -25,6 +28,8 @@ pub(crate) struct FramesArgs {
     pub(crate) pixels: PixelArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reelsight_decode::{DecodeLimits, DecodeOptions, Input, PacketIndex};
+use reelsight_decode::{DecodeLimits, DecodeOptions, PacketIndex};
 use reelsight_media::CancelFlag;
 use reelsight_worker::{WorkerOptions, WorkerPool, WorkerReader};
 use serde_json::{Value, json};
 
-use crate::{exit::Failure, terminal};
+use crate::{args::SourceArgs, exit::Failure, source::Source, terminal};
 
 /// Frames wait here, decoded, while the one before them is written.
 const BUDGET_BYTES: usize = 64 << 20;
@@ -23,7 +23,7 @@ const MAX_WALL: Duration = Duration::from_hours(24);
 pub(crate) struct Video {
     /// One worker, whose CPU time counts as this command's when it is reaped.
     pool: WorkerPool,
-    input: Input,
+    source: Source,
     limits: DecodeLimits,
     /// Raised by Ctrl-C.
     pub(crate) cancel: CancelFlag,
@@ -35,27 +35,36 @@ pub(crate) struct Video {
 }
 
 impl Video {
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(name: &Path, args: &SourceArgs) -> Result<Self, Failure> {
         let pool = WorkerPool::start(WorkerOptions {
             workers: 1,
             ..WorkerOptions::default()
         })?;
         let cancel = terminal::cancel_on_interrupt();
-        let input = Input::Path(path.to_owned());
         let limits = DecodeLimits {
             max_wall: MAX_WALL,
             ..DecodeLimits::default()
         };
+        let source = Source::open(name, args, limits.max_bytes, &cancel)?;
         let begun = Instant::now();
-        let index = pool.index(&input, &limits, &cancel)?;
+        let kept = source.kept_index().map(Arc::new);
+        let index_cached = kept.is_some();
+        let mut index = match kept {
+            Some(index) => index,
+            None => pool.index(&source.input, &limits, &cancel)?,
+        };
+        let index_time = begun.elapsed();
+        if !index_cached {
+            source.keep(Arc::make_mut(&mut index));
+        }
         Ok(Self {
             pool,
-            input,
+            source,
             limits,
             cancel,
             index,
-            index_time: begun.elapsed(),
-            index_cached: false,
+            index_time,
+            index_cached,
         })
     }
 
@@ -72,7 +81,9 @@ impl Video {
     /// Starts decoding `frames`.
     pub(crate) fn read(&self, frames: Vec<u64>, options: &DecodeOptions) -> Result<WorkerReader, Failure> {
         let index = Arc::clone(&self.index);
-        Ok(self.pool.read_frames(&self.input, index, frames, options)?)
+        Ok(self
+            .pool
+            .read_frames(&self.source.input, index, frames, options)?)
     }
 
     /// The size in which pixels are square: the height stays.

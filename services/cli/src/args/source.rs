@@ -1,0 +1,28 @@
+//! Where a video comes from, for `frames` and `probe`.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+#[derive(Debug, Clone, Default, ClapArgs)]
+#[command(next_help_heading = "Source")]
+pub(crate) struct SourceArgs {
+    /// Folder in which packet indices are kept, so that a file is read through once only. Default:
+    /// `reelsight/index` in the user's cache folder.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "REELSIGHT_INDEX_CACHE",
+        hide_env_values = true
+    )]
+    pub(crate) index_cache: Option<PathBuf>,
+    /// Read the file through in any case, and keep nothing.
+    #[arg(long, conflicts_with = "index_cache")]
+    pub(crate) no_index_cache: bool,
+    /// Host name or CIDR that a URL may lead to although its addresses are not global (loopback, private).
+    #[arg(long, env = "REELSIGHT_URL_ALLOW")]
+    pub(crate) url_allow: Vec<String>,
+    /// Certificate authorities (PEM) that https URLs may be vouched for by, beside the web's.
+    #[arg(long, value_name = "FILE", env = "REELSIGHT_URL_CA")]
+    pub(crate) url_ca: Option<PathBuf>,
+}

@@ -1,0 +1,196 @@
+//! `reelsight frames` on everything that is not a finished file on a disk, and the cache of packet indices.
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, SystemTime},
+};
+
+use reelsight_tests::{binary, encode};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PATTERN: &str = "testsrc2=size=320x180:rate=25:duration=8";
+const H264: [&str; 6] = ["-c:v", "libx264", "-g", "25", "-pix_fmt", "yuv420p"];
+
+/// A clip that nobody has touched for a while.
+fn clip(folder: &TempDir, name: &str) -> String {
+    let path = folder.path().join(name);
+    encode(&path, PATTERN, &H264).unwrap();
+    settle(&path);
+    path.display().to_string()
+}
+
+fn settle(path: &Path) {
+    let file = OpenOptions::new().append(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_mins(1))
+        .unwrap();
+}
+
+/// `reelsight frames ARGUMENTS --count 4 --json` with a cache in `folder`.
+fn frames(folder: &TempDir, arguments: &[&str], stdin: Stdio) -> (i32, Value) {
+    let output = Command::new(binary().unwrap())
+        .arg("frames")
+        .args(arguments)
+        .args(["--count", "4", "--json"])
+        .env("XDG_CACHE_HOME", folder.path().join("cache"))
+        .env_remove("REELSIGHT_INDEX_CACHE")
+        .stdin(stdin)
+        .output()
+        .unwrap();
+    let document = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().unwrap(), document)
+}
+
+fn file(folder: &TempDir, name: &str, more: &[&str]) -> Value {
+    let (code, document) = frames(folder, &[&[name], more].concat(), Stdio::null());
+    assert_eq!(code, 0, "{document}");
+    document
+}
+
+fn is_cached(document: &Value) -> bool {
+    document["stats"]["index"]["from_cache"].as_bool().unwrap()
+}
+
+fn has_warning(document: &Value, reason: &str) -> bool {
+    let warnings = document["warnings"].as_array().unwrap();
+    warnings.iter().any(|warning| warning["reason"] == reason)
+}
+
+#[test]
+fn a_file_is_read_through_once() {
+    let folder = TempDir::new().unwrap();
+    let clip = clip(&folder, "a.mp4");
+    let first = file(&folder, &clip, &[]);
+    assert!(!is_cached(&first));
+    let second = file(&folder, &clip, &[]);
+    assert!(is_cached(&second));
+    assert_eq!(first["frames"], second["frames"]);
+    assert!(!is_cached(&file(&folder, &clip, &["--no-index-cache"])));
+
+    let kept = folder.path().join("cache/reelsight/index");
+    let entry = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
+    fs::write(&entry, b"RSIX\x01\0\0\0damage").unwrap();
+    assert!(!is_cached(&file(&folder, &clip, &[])), "damage is found");
+    assert!(is_cached(&file(&folder, &clip, &[])), "and mended");
+
+    // One byte is another, and the time is as it was.
+    let modified = fs::metadata(&clip).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&clip).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&clip, bytes).unwrap();
+    OpenOptions::new()
+        .append(true)
+        .open(&clip)
+        .unwrap()
+        .set_modified(modified)
+        .unwrap();
+    assert!(!is_cached(&file(&folder, &clip, &[])));
+}
+
+#[test]
+fn a_pipe_is_read_to_its_end() {
+    let folder = TempDir::new().unwrap();
+    let clip = clip(&folder, "a.mp4");
+    let expected = file(&folder, &clip, &["--no-index-cache"]);
+    let (code, redirected) = frames(&folder, &["-"], File::open(&clip).unwrap().into());
+    assert_eq!((code, &redirected["frames"]), (0, &expected["frames"]));
+
+    // The tables of this file are at its end.
+    let mut cat = Command::new("cat")
+        .arg(&clip)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (code, piped) = frames(&folder, &["-"], cat.stdout.take().unwrap().into());
+    cat.wait().unwrap();
+    assert_eq!((code, &piped["frames"]), (0, &expected["frames"]));
+    let mut cat = Command::new("cat")
+        .arg(&clip)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (_, again) = frames(&folder, &["-"], cat.stdout.take().unwrap().into());
+    cat.wait().unwrap();
+    assert!(is_cached(&again), "the same bytes");
+
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (source, target) = (clip.clone(), pipe.clone());
+    let writer = std::thread::spawn(move || fs::write(target, fs::read(source).unwrap()));
+    let (code, named) = frames(&folder, &[pipe.to_str().unwrap()], Stdio::null());
+    writer.join().unwrap().unwrap();
+    assert_eq!((code, &named["frames"]), (0, &expected["frames"]));
+
+    let (code, empty) = frames(&folder, &["-"], Stdio::null());
+    assert_ne!(code, 0, "{empty}");
+    assert!(empty["error"]["reason"].is_string());
+}
+
+#[test]
+fn a_growing_file_gives_what_is_there() {
+    let folder = TempDir::new().unwrap();
+    for name in ["a.ts", "a.mkv"] {
+        let clip = clip(&folder, name);
+        let whole = file(&folder, &clip, &[]);
+        let all = whole["stats"]["packets"]["in_file"].clone();
+        let bytes = fs::read(&clip).unwrap();
+        let path = folder.path().join(format!("growing-{name}"));
+        let growing = path.to_str().unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let half = file(&folder, growing, &[]);
+        assert!(
+            has_warning(&half, "MEDIA_GROWING"),
+            "{name}: {}",
+            half["warnings"]
+        );
+        let mut end = OpenOptions::new().append(true).open(&path).unwrap();
+        end.write_all(&bytes[bytes.len() / 2..]).unwrap();
+        drop(end);
+        let now = file(&folder, growing, &[]);
+        assert!(!is_cached(&now), "{name}: nothing is kept of a growing file");
+        assert_eq!(now["frames"], whole["frames"], "{name}");
+        let last = |document: &Value| document["frames"][3]["time_s"].as_f64().unwrap();
+        assert!(last(&half) < last(&now), "{name}");
+        settle(&path);
+        let settled = file(&folder, growing, &[]);
+        assert!(!has_warning(&settled, "MEDIA_GROWING"), "{name}");
+        assert!(is_cached(&file(&folder, growing, &[])), "{name} {all}");
+    }
+}
+
+/// A server of one file that knows no ranges, from Python's standard library.
+#[test]
+fn a_url_is_fetched_under_the_policy() {
+    let folder = TempDir::new().unwrap();
+    let clip = clip(&folder, "a.mp4");
+    let expected = file(&folder, &clip, &[]);
+    const SERVER: &str = "
+import functools, http.server, sys
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+server = http.server.HTTPServer(('127.0.0.1', 0), handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+";
+    let mut server = Command::new("python3")
+        .args(["-c", SERVER, folder.path().to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut port = String::new();
+    let mut lines = std::io::BufReader::new(server.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut lines, &mut port).unwrap();
+    let url = format!("http://127.0.0.1:{}/a.mp4", port.trim());
+    let (_, refused) = frames(&folder, &[&url], Stdio::null());
+    let (code, fetched) = frames(&folder, &[&url, "--url-allow", "127.0.0.1"], Stdio::null());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(refused["error"]["reason"], "SOURCE_BLOCKED_BY_POLICY");
+    assert_eq!((code, &fetched["frames"]), (0, &expected["frames"]));
+}
