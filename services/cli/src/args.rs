@@ -1,6 +1,7 @@
 //! The command line, in one place.
 
 mod frames;
+mod generation;
 mod select;
 mod source;
 
@@ -9,6 +10,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 pub(crate) use frames::{FramesArgs, OutputArgs, PictureFormat, PixelArgs, ProbeArgs, SceneArgs};
+pub(crate) use generation::GenerationArgs;
 pub(crate) use select::{RangeArgs, RuleArgs, SceneModel};
 pub(crate) use source::SourceArgs;
 
@@ -127,15 +129,8 @@ pub(crate) struct AskArgs {
     /// At most this many frames.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_frames: Option<u32>,
-    /// Longest answer in tokens.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_tokens: Option<u32>,
-    /// 0 is greedy.
-    #[arg(long, default_value_t = 0.0)]
-    pub(crate) temperature: f32,
-    /// Makes sampling repeatable.
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
     /// Give up after this long, for example `30s`.
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<std::time::Duration>,

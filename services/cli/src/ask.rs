@@ -5,8 +5,8 @@ use std::{io::Write as _, time::Duration};
 use futures::StreamExt as _;
 use indicatif::ProgressBar;
 use reelsight_proto::v1::{
-    AnswerOptions, AskRequest, AskResponse, AskResult, Citation, FinishReason, GenerationConfig, Progress,
-    Sampling, SamplingReport, Stage, Usage, ask_request::Target, ask_response::Event,
+    AnswerOptions, AskRequest, AskResponse, AskResult, ChoiceScore, Citation, FinishReason, Progress,
+    Sampling, SamplingReport, Stage, TokenLogprob, Usage, ask_request::Target, ask_response::Event,
 };
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &AskArgs) -> Result<(), Failure> {
 }
 
 async fn ask(connection: &Connection, args: &AskArgs) -> Result<(), Failure> {
-    let mut stream = connection.ask(request(args), args).await?;
+    let mut stream = connection.ask(request(args)?, args).await?;
     let result = follow(&mut stream, args).await?;
     if args.json {
         terminal::print_json(&document(&result));
@@ -47,8 +47,8 @@ async fn ask(connection: &Connection, args: &AskArgs) -> Result<(), Failure> {
 }
 
 /// The request without its source, which depends on the connection.
-fn request(args: &AskArgs) -> AskRequest {
-    AskRequest {
+fn request(args: &AskArgs) -> Result<AskRequest, Failure> {
+    Ok(AskRequest {
         request_id: String::new(),
         target: None::<Target>,
         question: args.question.clone(),
@@ -57,18 +57,13 @@ fn request(args: &AskArgs) -> AskRequest {
             max_frames: args.max_frames.unwrap_or_default(),
             ..Sampling::default()
         }),
-        generation: Some(GenerationConfig {
-            max_tokens: args.max_tokens.unwrap_or_default(),
-            temperature: Some(args.temperature),
-            seed: args.seed,
-            ..GenerationConfig::default()
-        }),
+        generation: Some(args.generation.config()?),
         options: Some(AnswerOptions {
             citations: true,
             ..AnswerOptions::default()
         }),
         keep_session: false,
-    }
+    })
 }
 
 /// Shows the stream while it runs and returns its result.
@@ -149,6 +144,9 @@ impl Screen {
         if self.started {
             writeln!(out)?;
         }
+        for choice in &result.choices {
+            writeln!(out, "  {:5.1} %  {}", choice.probability * 100.0, choice.text)?;
+        }
         for citation in &result.citations {
             writeln!(out, "  {}", citation_line(citation))?;
         }
@@ -209,7 +207,45 @@ fn document(result: &AskResult) -> Value {
         "usage": result.usage.as_ref().map(usage_json),
         "sampling": result.sampling_report.as_ref().map(sampling_json),
         "session": (!result.session.is_empty()).then_some(&result.session),
+        "structured": result.structured.is_some().then(|| structured(&result.answer)),
+        "choices": (!result.choices.is_empty()).then(|| choices_json(&result.choices)),
+        "confidence": result.confidence,
+        "logprobs": (!result.logprobs.is_empty()).then(|| logprobs_json(&result.logprobs)),
     })
+}
+
+/// The answer itself keeps the order of fields and all digits, which the wire's values do not.
+fn structured(answer: &str) -> Value {
+    serde_json::from_str(answer).unwrap_or_default()
+}
+
+fn choices_json(choices: &[ChoiceScore]) -> Vec<Value> {
+    let one = |choice: &ChoiceScore| {
+        json!({
+            "text": choice.text,
+            "probability": choice.probability,
+            "logprob": choice.logprob,
+            "tokens": choice.tokens,
+        })
+    };
+    choices.iter().map(one).collect()
+}
+
+fn logprobs_json(tokens: &[TokenLogprob]) -> Vec<Value> {
+    let one = |token: &TokenLogprob| {
+        json!({
+            "id": token.token_id,
+            "text": String::from_utf8_lossy(&token.token),
+            "bytes": &token.token[..],
+            "logprob": token.logprob,
+        })
+    };
+    let with_others = |token: &TokenLogprob| {
+        let mut entry = one(token);
+        entry["alternatives"] = token.alternatives.iter().map(one).collect();
+        entry
+    };
+    tokens.iter().map(with_others).collect()
 }
 
 fn citation_json(citation: &Citation) -> Value {

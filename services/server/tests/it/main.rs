@@ -4,6 +4,7 @@
 mod ask;
 mod bad_input;
 mod discovery;
+mod forms;
 mod limits;
 mod operations;
 mod sessions;
