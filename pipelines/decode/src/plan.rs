@@ -1,5 +1,7 @@
 //! Which packets must be decoded to get the wanted frames. Pure.
 
+mod cost;
+
 use crate::{
     classify::Entry,
     index::{PacketIndex, PacketRecord},
