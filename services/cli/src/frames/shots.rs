@@ -123,8 +123,14 @@ impl Cuts {
             .collect()
     }
 
+    /// The frames at which new shots take over.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = u64> + '_ {
+        let seen = |transition: &Transition| self.seen.get(transition.at()).copied();
+        self.transitions.iter().filter_map(seen)
+    }
+
     /// Adds `cuts`, `shots` and `scene_model` to a document.
-    pub(super) fn add_to(&self, document: &mut Value, index: &PacketIndex) {
+    pub(crate) fn add_to(&self, document: &mut Value, index: &PacketIndex) {
         let cuts: Vec<_> = self
             .transitions
             .iter()
@@ -172,7 +178,8 @@ fn shot(first: u64, last: u64, index: &PacketIndex) -> Value {
     json!({"first_frame": first, "last_frame": last, "start_s": secs(first), "end_s": end})
 }
 
-fn add_frame_time(row: &mut Value, frame: u64, index: &PacketIndex) {
+/// Adds the time of a frame.
+pub(crate) fn add_frame_time(row: &mut Value, frame: u64, index: &PacketIndex) {
     let time = usize::try_from(frame)
         .ok()
         .and_then(|frame| index.timeline.time(frame));
