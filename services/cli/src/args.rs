@@ -9,9 +9,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-pub(crate) use frames::{FramesArgs, OutputArgs, PictureFormat, PixelArgs, ProbeArgs, SceneArgs};
+pub(crate) use frames::{FramesArgs, OutputArgs, PictureFormat, ProbeArgs, SceneArgs};
 pub(crate) use generation::GenerationArgs;
-pub(crate) use select::{RangeArgs, RuleArgs, SceneModel};
+pub(crate) use select::{RuleArgs, SceneModel};
 pub(crate) use source::SourceArgs;
 
 /// Ask a video what is in it; serve the answer over gRPC.
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Ask(AskArgs),
     /// Get exactly the frames that you name out of a video.
     Frames(FramesArgs),
+    /// Look into a video file: tracks, groups of pictures, references, and what a selection would cost.
+    Probe(ProbeArgs),
     /// List or check model folders.
     Models(ModelsArgs),
     /// Say what is installed, what really loads, and which command fixes what is missing.
@@ -52,6 +54,7 @@ impl Command {
             Self::Serve(_) | Self::DecodeWorker => false,
             Self::Ask(args) => args.json,
             Self::Frames(args) => args.output.json || args.output.jsonl,
+            Self::Probe(args) => args.json,
             Self::Models(args) => args.json,
             Self::Doctor(args) => args.json,
         }
@@ -70,6 +73,9 @@ pub(crate) struct ModelArgs {
     /// Threads inside each ONNX Runtime session. Default: half of the cores, because decoding runs beside it.
     #[arg(long, env = "REELSIGHT_INTRA_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) intra_threads: Option<u16>,
+    /// Where graphs run: `cpu`, `cuda`, or `auto` for CUDA where it loads.
+    #[arg(long, env = "REELSIGHT_PROVIDER", default_value = "cpu", value_parser = ["auto", "cpu", "cuda"])]
+    pub(crate) provider: String,
     /// Run decode, encode and prefill one after another, to measure what the overlap brings.
     #[arg(long)]
     pub(crate) no_overlap: bool,
@@ -160,12 +166,46 @@ pub(crate) struct ModelsArgs {
 pub(crate) enum ModelsCommand {
     /// Models that `--model` finds by name.
     List,
+    /// Make a folder, or a repository of a hub, a model that `--model` finds.
+    Import(ImportArgs),
     /// Verify files and digests, load the graphs and run them once.
     Check {
         /// Model name or folder.
         #[arg(default_value = "reelsight-tiny")]
         model: String,
     },
+    /// Write a folder with fewer bits per weight, and say what that brings and costs. Needs Python packages.
+    ///
+    /// Weights only (MatMulNBits): answers stay independent of how a prompt is cut into chunks. Dynamic int8, which
+    /// quantises activations too, does not keep that and is not offered.
+    Quantize {
+        /// Model name or folder, with graphs in 32 bits.
+        model: String,
+        /// `q8` is close to the original; `q4` is smaller and differs more.
+        #[arg(long, value_parser = ["q4", "q8"])]
+        to: String,
+        /// New folder. Default: beside the model, with the precision in its name.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ImportArgs {
+    /// A folder, or `hf:ORG/NAME[@REVISION]` from the hub at `HF_ENDPOINT`.
+    pub(crate) source: String,
+    /// Name to give to `--model`. Default: the last part of the source.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Precision of the graphs: fp32, fp16, q8, q4, ... Default: the best for a CPU that is there.
+    #[arg(long)]
+    pub(crate) precision: Option<String>,
+    /// Environment variable that holds the hub's token. Default: `HF_TOKEN`, when it is set.
+    #[arg(long, conflicts_with = "token_file")]
+    pub(crate) token_env: Option<String>,
+    /// File that holds the hub's token.
+    #[arg(long)]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,8 +1,14 @@
 //! `reelsight models`: what `--model` finds, and whether it works.
 
+mod check;
+mod hub;
+mod import;
+mod quantize;
+mod self_test;
+
 use std::path::{Path, PathBuf};
 
-use reelsight_registry::{CheckReport, ModelFolder, ModelSummary};
+use reelsight_registry::{ModelFolder, ModelSummary};
 use serde_json::json;
 
 use crate::{
@@ -18,11 +24,16 @@ pub(crate) fn run(args: &ModelsArgs) -> Result<(), Failure> {
             list(&reelsight_registry::list(&roots), args.json);
             Ok(())
         }
-        ModelsCommand::Check { model } => check(&open(model, &roots)?, args.json),
+        ModelsCommand::Import(import) => import::run(import, &args.model_root, args.json),
+        ModelsCommand::Check { model } => check::run(&open(model, &roots)?, args.json),
+        ModelsCommand::Quantize { model, to, out } => {
+            quantize::run(&open(model, &roots)?, to, out.as_deref(), args.json)
+        }
     }
 }
 
-/// Where models are looked for: what was configured, else `models/zoo` above the binary and above the current folder.
+/// Where models are looked for: what was configured, else `models/zoo` above the binary and above the current folder,
+/// and where models are imported to.
 pub(crate) fn roots(configured: &[PathBuf]) -> Vec<PathBuf> {
     if !configured.is_empty() {
         return configured.to_vec();
@@ -36,6 +47,7 @@ pub(crate) fn roots(configured: &[PathBuf]) -> Vec<PathBuf> {
             .find(|zoo| zoo.is_dir());
         roots.extend(zoo.filter(|zoo| !roots.contains(zoo)));
     }
+    roots.extend(import::user_root().filter(|root| root.is_dir()));
     roots
 }
 
@@ -86,55 +98,5 @@ fn list(models: &[ModelSummary], as_json: bool) {
     }
     if models.is_empty() {
         println!("no models found; name their folder with --model-root");
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "the command's result")]
-fn check(folder: &ModelFolder, as_json: bool) -> Result<(), Failure> {
-    let report: CheckReport = reelsight_registry::check(folder);
-    let loads = crate::serve::load_engine(folder, crate::serve::engine_defaults()).map(|engine| {
-        let info = engine.info().clone();
-        engine.shutdown();
-        info
-    });
-    if as_json {
-        let checks: Vec<_> = report
-            .checks
-            .iter()
-            .map(|c| json!({"what": c.what, "ok": c.ok, "detail": c.detail}))
-            .collect();
-        let loaded = loads.as_ref().ok().map(|info| {
-            json!({"name": info.name, "family": info.family, "precision": info.precision,
-                   "context_tokens": info.context_tokens, "tokens_per_frame": info.tokens_per_frame,
-                   "kv_bytes_per_token": info.kv_bytes_per_token, "sha256": info.sha256})
-        });
-        let ok = report.ok() && loaded.is_some();
-        terminal::print_json(&json!({"ok": ok, "checks": checks, "loaded": loaded}));
-    } else {
-        for check in &report.checks {
-            println!(
-                "{}  {}: {}",
-                if check.ok { "ok  " } else { "FAIL" },
-                check.what,
-                check.detail
-            );
-        }
-        match &loads {
-            Ok(info) => println!(
-                "ok    loads: {} ({}), {} tokens of context, {} per frame",
-                info.name, info.family, info.context_tokens, info.tokens_per_frame
-            ),
-            Err(_) => println!("FAIL  loads"),
-        }
-    }
-    loads?;
-    if report.ok() {
-        Ok(())
-    } else {
-        Err(Failure::new(
-            FailureKind::Setup,
-            "MODEL_DAMAGED",
-            "the model folder failed its checks; fetch it again",
-        ))
     }
 }
