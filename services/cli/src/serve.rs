@@ -4,6 +4,7 @@ use std::{num::NonZero, path::Path};
 
 use reelsight_engine::{Engine, EngineConfig};
 use reelsight_fetch::CertificateDer;
+use reelsight_ort::{Device, OrtError, runtime};
 use reelsight_registry::ModelFolder;
 use reelsight_server::{Server, ServerConfig, ServerError, Services};
 use tokio::signal::unix::{SignalKind, signal};
@@ -108,6 +109,7 @@ fn parent_or_here(parent: &Path) -> std::path::PathBuf {
 
 fn engine(args: &ModelArgs, config: &ServerConfig) -> Result<Engine, Failure> {
     let folder = models::open(&args.model, &models::roots(&args.model_root))?;
+    select_device(&args.provider)?;
     let defaults = engine_defaults();
     load_engine(
         &folder,
@@ -119,6 +121,18 @@ fn engine(args: &ModelArgs, config: &ServerConfig) -> Result<Engine, Failure> {
             ..defaults
         },
     )
+}
+
+fn select_device(provider: &str) -> Result<(), Failure> {
+    let device = match provider {
+        "cuda" => Device::Cuda,
+        "auto" => Device::Auto,
+        _ => Device::Cpu,
+    };
+    let failed = |error: OrtError| Failure::new(FailureKind::Setup, "PROVIDER_UNAVAILABLE", error);
+    let found = runtime(None).map_err(failed)?.select(device).map_err(failed)?;
+    tracing::debug!(device = ?found, "graphs run here");
+    Ok(())
 }
 
 /// Half of the cores for each session, because decoding and preprocessing run beside it.
