@@ -10,3 +10,9 @@ if [ -n "${SLICE:-}" ]; then files=250 soak=40; else files=2000 soak=1800; fi
 $py tests/fuzz/mutate_media.py --binary $binary --count $files --seconds $((soak * 3))
 $py tests/load/soak.py --binary $binary --video .setup/sample.mp4 --seconds $soak
 [ -n "${SLICE:-}" ] || $py tests/peers/overlap.py --binary $binary
+# Beside transformers and onnxruntime-genai, where `make llm` has run.
+if [ -z "${SLICE:-}" ] && [ -d .data/smollm2 ]; then
+  cargo build --release -p reelsight-engine --example tokens
+  $py -m pip install -q --disable-pip-version-check -r tests/peers/requirements.txt
+  $py tests/peers/engines.py
+fi
