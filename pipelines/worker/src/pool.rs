@@ -6,7 +6,7 @@ mod reader;
 mod source;
 mod watch;
 
-use std::{ffi::OsString, os::fd::AsFd as _, path::PathBuf, sync::Arc, thread::JoinHandle};
+use std::{ffi::OsString, os::fd::AsFd as _, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use reelsight_decode::{DecodeError, DecodeLimits, DecodeOptions, Input, PacketIndex};
 use reelsight_media::CancelFlag;
@@ -34,6 +34,8 @@ pub struct WorkerOptions {
     pub workers: usize,
     /// Workers that are kept ready although nobody needs them yet. Default 1.
     pub ready: usize,
+    /// How long the others stay when nobody needs them. Default 10 s.
+    pub rest: Duration,
     /// Requests after which a worker is replaced. Default 1000.
     pub uses: u64,
 }
@@ -47,6 +49,7 @@ impl Default for WorkerOptions {
             environment: Vec::new(),
             workers: 4,
             ready: 1,
+            rest: Duration::from_secs(10),
             uses: 1000,
         }
     }

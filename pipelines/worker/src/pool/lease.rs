@@ -34,8 +34,8 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Those that wait for requests; the one used last is used next.
-    idle: Vec<Process>,
+    /// Those that wait for requests, and since when; the one used last is used next.
+    idle: Vec<(Process, Instant)>,
     /// Why the last one could not be started; goes to whoever comes next.
     failure: Option<DecodeError>,
     /// Workers that run or are being started.
@@ -67,7 +67,7 @@ impl Shared {
             if state.closed {
                 return Err(DecodeError::Cancelled);
             }
-            while let Some(mut process) = state.idle.pop() {
+            while let Some((mut process, _)) = state.idle.pop() {
                 if !process.is_dead() {
                     return Ok(process);
                 }
@@ -97,7 +97,7 @@ impl Shared {
             drop(process);
             return self.lost();
         }
-        state.idle.push(process);
+        state.idle.push((process, Instant::now()));
         self.changed.notify_all();
     }
 
@@ -119,7 +119,7 @@ impl Shared {
         }
     }
 
-    /// Starts workers as they are wanted, and buries those that died while nobody used them. Ends after the last
+    /// Starts workers as they are wanted, and looks after those that nobody uses. Ends after the last
     /// worker, because workers die with the thread that started them.
     pub(super) fn keep(&self) {
         let mut state = self.state.lock();
@@ -132,16 +132,13 @@ impl Shared {
             }
             if state.wanted == 0 {
                 self.changed.wait_for(&mut state, ROUND);
-                let before = state.idle.len();
-                state.idle.retain_mut(|idle| !idle.is_dead());
-                state.alive -= before - state.idle.len();
-                self.refill(&mut state);
+                self.look_after(&mut state);
                 continue;
             }
             state.wanted -= 1;
             let started = MutexGuard::unlocked(&mut state, || Process::start(&self.options));
             match started {
-                Ok(process) if !state.closed => state.idle.push(process),
+                Ok(process) if !state.closed => state.idle.push((process, Instant::now())),
                 Ok(_unwanted) => state.alive -= 1,
                 Err(error) => {
                     state.alive -= 1;
@@ -154,9 +151,23 @@ impl Shared {
         }
     }
 
+    /// Buries the dead, ends those that nobody needs, and starts those that are missing.
+    fn look_after(&self, state: &mut State) {
+        let before = state.idle.len();
+        state.idle.retain_mut(|(process, _)| !process.is_dead());
+        let spare = state.idle.len().saturating_sub(self.options.ready);
+        let resting = state.idle.iter().take(spare);
+        let resting = resting
+            .filter(|(_, since)| since.elapsed() > self.options.rest)
+            .count();
+        state.idle.drain(..resting);
+        state.alive -= before - state.idle.len();
+        self.refill(state);
+    }
+
     pub(super) fn idle_pids(&self) -> Vec<u32> {
         let state = self.state.lock();
-        state.idle.iter().map(Process::pid).collect()
+        state.idle.iter().map(|(process, _)| process.pid()).collect()
     }
 
     pub(super) fn close(&self) {

@@ -361,6 +361,32 @@ fn more_requests_than_workers_wait_for_one() {
 }
 
 #[test]
+fn workers_that_nobody_needs_end_after_a_while() {
+    let at = folder();
+    let file = slow_clip(at.path());
+    let pool = WorkerPool::start(WorkerOptions {
+        rest: Duration::from_millis(100),
+        ..options()
+    })
+    .unwrap();
+    let readers = [0, 1].map(|_| {
+        let mut reading = reader(&pool, &file, &one_at_a_time());
+        reading.next_frame().unwrap().unwrap();
+        reading
+    });
+    drop(readers);
+    assert_eq!(pool.idle_pids().len(), 2);
+    let begun = Instant::now();
+    while pool.idle_pids().len() > 1 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "one is kept ready, the other ends"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn workers_are_replaced_after_their_uses() {
     let at = folder();
     let file = ffmpeg(
