@@ -28,6 +28,8 @@ pub struct EngineConfig {
     pub prefill_chunk: usize,
     /// Answers that are decoded in one run of the decoder graph.
     pub max_batch: usize,
+    /// Tokens that are guessed ahead at most, where one ask writes alone; 0 guesses nothing. Answers do not depend on it.
+    pub max_draft: usize,
     /// Bytes of KV that running asks may take room for.
     pub kv_bytes: usize,
     /// Bytes of KV at rest: prefixes of videos and states of sessions.
@@ -48,6 +50,7 @@ impl Default for EngineConfig {
             max_queued: 32,
             prefill_chunk: 256,
             max_batch: 8,
+            max_draft: 10,
             kv_bytes: 2 << 30,
             kv_cache_bytes: 512 << 20,
             priority_age: Duration::from_secs(5),

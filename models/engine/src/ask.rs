@@ -4,6 +4,7 @@
 //! queued -> watching (frames come) -> prompting (prefill) -> writing (token by token) -> scoring (evidence) -> ended
 //! ```
 
+mod answering;
 mod choosing;
 mod ending;
 mod scoring;
@@ -20,7 +21,7 @@ use std::{
 
 use reelsight_families::{ChatTurn, Conversation, Prompt, Turn, VideoShown};
 
-use choosing::{Choosing, Chosen};
+use choosing::Choosing;
 pub(crate) use scoring::Scoring;
 use watching::Watching;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use writer::{Generated, Writer};
 use crate::{
     AskOutcome, EngineConfig, EngineError, EngineEvent, Finish, GenerationOptions, KvTier,
     control::{Control, StageClocks},
+    draft::Tenants,
     events::Events,
     evidence::{ShownFrame, chances},
     graphs::{Features, Logits, Tokens},
@@ -53,6 +55,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) traits: Traits,
     pub(crate) store: &'a KvStore,
     pub(crate) metrics: &'a Recorder,
+    pub(crate) drafts: &'a mut Tenants,
     pub(crate) waker: &'a Waker,
 }
 
@@ -344,7 +347,7 @@ impl Ask {
             self.stage = Stage::Choosing(Box::new(choosing));
             return Ok(());
         }
-        self.stage = Stage::Writing(Writer::new(desk.model, &self.talk.prompt.ids, &self.generation));
+        self.stage = Stage::Writing(Writer::new(desk.model, &self.talk.prompt, &self.generation));
         self.accept(logits.row(0), desk)
     }
 
@@ -382,71 +385,6 @@ impl Ask {
         }
     }
 
-    /// The pending token is in the cache, after a step that began at `begun` with `batch` rows; `logits` came after it.
-    pub(crate) fn decoded(
-        &mut self,
-        logits: &[f32],
-        begun: Instant,
-        batch: usize,
-        desk: &mut Desk<'_>,
-    ) -> Result<(), EngineError> {
-        if let Some(id) = self.pending() {
-            let position = self.talk.prompt.positions.at(self.talk.ledger.len());
-            self.talk.ledger.push(id, position);
-        }
-        self.clocks.generate.add(begun.elapsed());
-        self.trace.span("decode", begun, 1, batch);
-        self.accept(logits, desk)
-    }
-
-    fn accept(&mut self, logits: &[f32], desk: &mut Desk<'_>) -> Result<(), EngineError> {
-        let Stage::Writing(writer) = &mut self.stage else {
-            return Ok(());
-        };
-        let written = writer.accept(desk.model, logits)?;
-        self.tick(desk);
-        if !written.piece.is_empty() {
-            self.events.tell(EngineEvent::Delta(written.piece))?;
-        }
-        match written.finish {
-            Some(finish) => self.written(finish, desk),
-            None => Ok(()),
-        }
-    }
-
-    /// Notes when a token came.
-    fn tick(&mut self, desk: &Desk<'_>) {
-        let now = Instant::now();
-        match self.last_token.replace(now) {
-            Some(before) => desk.metrics.next_token(now - before),
-            None => {
-                self.first_token = Some(now);
-                desk.metrics.first_token(now - self.since);
-            }
-        }
-    }
-
-    /// The answer is complete.
-    fn written(&mut self, finish: Finish, desk: &mut Desk<'_>) -> Result<(), EngineError> {
-        let Stage::Writing(writer) = std::mem::replace(&mut self.stage, Stage::Prompting) else {
-            return Ok(());
-        };
-        let (generated, rest) = writer.finish()?;
-        if !rest.is_empty() {
-            self.events.tell(EngineEvent::Delta(rest))?;
-        }
-        let answered = Answered {
-            finish: if desk.model.says_no_evidence(&generated.answer) {
-                Finish::NoEvidence
-            } else {
-                finish
-            },
-            generated,
-            kept: self.keep(desk)?,
-        };
-        self.explain(answered, desk)
-    }
-
     /// One pass of scoring: a candidate for the answer, or the answer without some frames.
     pub(crate) fn score(&mut self, desk: &mut Desk<'_>) -> Result<(), EngineError> {
         let begun = Instant::now();
@@ -470,47 +408,6 @@ impl Ask {
         let spans = scoring.spans(&self.talk.frames);
         self.finish(*answered, spans, desk);
         Ok(())
-    }
-
-    /// Scores a candidate; after the last one the answer is there.
-    fn choose(&mut self, desk: &mut Desk<'_>, begun: Instant) -> Result<(), EngineError> {
-        let Stage::Choosing(choosing) = &mut self.stage else {
-            return Ok(());
-        };
-        let (model, control) = (desk.model, &self.control);
-        let embed = |ids: &[u32], rows: &Rows| match rows.decoder.takes_ids() {
-            true => Ok(Tokens::Ids(ids.to_vec())),
-            false => model.embed(ids, control).map(Tokens::Embeds),
-        };
-        let more = desk.metrics.run(|| choosing.step(self.id, desk.rows, embed))?;
-        self.clocks.generate.add(begun.elapsed());
-        self.trace.span("choose", begun, 1, 1);
-        if more {
-            return Ok(());
-        }
-        let Stage::Choosing(choosing) = std::mem::replace(&mut self.stage, Stage::Prompting) else {
-            return Ok(());
-        };
-        let Chosen { text, ids, choices } = choosing.decide()?;
-        // The candidates have taken the place of the end of the prompt.
-        self.talk.ledger.truncate(desk.rows.len(self.id));
-        self.tick(desk);
-        self.events.tell(EngineEvent::Delta(text.clone()))?;
-        let answered = Answered {
-            finish: if desk.model.says_no_evidence(&text) {
-                Finish::NoEvidence
-            } else {
-                Finish::Stop
-            },
-            generated: Generated {
-                answer: text,
-                token_ids: ids,
-                logprobs: Vec::new(),
-                choices,
-            },
-            kept: self.keep(desk)?,
-        };
-        self.explain(answered, desk)
     }
 
     /// The whole sequence at rest: what it shares with others, and a copy of the rest.

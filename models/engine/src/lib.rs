@@ -28,6 +28,7 @@ mod ask;
 mod choice;
 mod constraint;
 mod control;
+mod draft;
 mod engine;
 mod error;
 mod events;

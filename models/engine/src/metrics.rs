@@ -8,6 +8,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::draft::Outcome;
+
 /// Samples of which quantiles are told.
 const WINDOW: usize = 512;
 /// Weight of a new measurement in a running mean.
@@ -63,6 +65,12 @@ pub struct EngineMetrics {
     pub prefix_hits: u64,
     /// Asks that had to give their place up for another.
     pub preemptions: u64,
+    /// Passes over guessed tokens.
+    pub draft_passes: u64,
+    /// Tokens that were guessed.
+    pub drafted_tokens: u64,
+    /// Of these: the ones that became part of an answer.
+    pub accepted_tokens: u64,
 }
 
 impl EngineMetrics {
@@ -158,6 +166,18 @@ impl Recorder {
         state.figures.decode_steps += 1;
         state.figures.decoded_tokens += batch as u64;
         state.batch.add(batch as f64);
+    }
+
+    /// A pass over guesses.
+    pub(crate) fn leapt(&self, outcome: Outcome) {
+        let mut state = self.0.lock();
+        let figures = &mut state.figures;
+        figures.decode_steps += 1;
+        figures.decoded_tokens += outcome.accepted as u64 + 1;
+        figures.draft_passes += 1;
+        figures.drafted_tokens += outcome.proposed as u64;
+        figures.accepted_tokens += outcome.accepted as u64;
+        state.batch.add(1.0);
     }
 
     pub(crate) fn first_token(&self, after: Duration) {

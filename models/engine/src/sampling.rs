@@ -13,7 +13,7 @@ mod tests;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-pub(crate) use logprobs::log_probability;
+pub(crate) use logprobs::{likeliest, log_probability};
 use random::{Stream, uniform};
 
 use crate::{EngineError, GenerationOptions, TokenLogprob};

@@ -1,10 +1,12 @@
 //! An answer that is chosen: each candidate is one pass of the decoder after the prompt.
 
+use std::time::Instant;
+
 use reelsight_families::{Prompt, Turn, VideoShown};
 
-use super::tell;
+use super::{Answered, Ask, Desk, Stage, tell, writer::Generated};
 use crate::{
-    AnswerForm, ChoiceScore, EngineError,
+    AnswerForm, ChoiceScore, EngineError, EngineEvent, Finish,
     choice::{Candidate, Scored, candidates, decide},
     graphs::Tokens,
     kv::{Append, Rows},
@@ -103,6 +105,49 @@ impl Choosing {
             ids: ids.clone(),
             choices,
         })
+    }
+}
+
+impl Ask {
+    /// Scores a candidate; after the last one the answer is there.
+    pub(super) fn choose(&mut self, desk: &mut Desk<'_>, begun: Instant) -> Result<(), EngineError> {
+        let Stage::Choosing(choosing) = &mut self.stage else {
+            return Ok(());
+        };
+        let (model, control) = (desk.model, &self.control);
+        let embed = |ids: &[u32], rows: &Rows| match rows.decoder.takes_ids() {
+            true => Ok(Tokens::Ids(ids.to_vec())),
+            false => model.embed(ids, control).map(Tokens::Embeds),
+        };
+        let more = desk.metrics.run(|| choosing.step(self.id, desk.rows, embed))?;
+        self.clocks.generate.add(begun.elapsed());
+        self.trace.span("choose", begun, 1, 1);
+        if more {
+            return Ok(());
+        }
+        let Stage::Choosing(choosing) = std::mem::replace(&mut self.stage, Stage::Prompting) else {
+            return Ok(());
+        };
+        let Chosen { text, ids, choices } = choosing.decide()?;
+        // The candidates have taken the place of the end of the prompt.
+        self.talk.ledger.truncate(desk.rows.len(self.id));
+        self.tick(desk);
+        self.events.tell(EngineEvent::Delta(text.clone()))?;
+        let answered = Answered {
+            finish: if desk.model.says_no_evidence(&text) {
+                Finish::NoEvidence
+            } else {
+                Finish::Stop
+            },
+            generated: Generated {
+                answer: text,
+                token_ids: ids,
+                logprobs: Vec::new(),
+                choices,
+            },
+            kept: self.keep(desk)?,
+        };
+        self.explain(answered, desk)
     }
 }
 

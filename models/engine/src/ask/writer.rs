@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use reelsight_families::Prompt;
+
 use super::text::AnswerText;
 use crate::{
     AnswerForm, ChoiceScore, EngineError, Finish, GenerationOptions, TokenLogprob,
     constraint::Constraint,
+    draft::NO_TEXT,
     model::Model,
     sampling::{Drawn, Sampler, SequenceState},
 };
@@ -17,6 +20,8 @@ pub(crate) struct Writer {
     constraint: Option<Constraint>,
     text: AnswerText,
     prompt: Arc<[u32]>,
+    /// Prompt and answer as text goes on: what is no text stands out.
+    tokens: Vec<u32>,
     limit: usize,
     pub(super) answer: String,
     /// End-of-turn included when it was produced.
@@ -44,8 +49,12 @@ pub(super) struct Generated {
 
 impl Writer {
     /// Answers `prompt`.
-    pub(super) fn new(model: &Model, prompt: &[u32], options: &GenerationOptions) -> Self {
-        let room = model.info.context_tokens.saturating_sub(prompt.len());
+    pub(super) fn new(model: &Model, prompt: &Prompt, options: &GenerationOptions) -> Self {
+        let room = model.info.context_tokens.saturating_sub(prompt.ids.len());
+        let mut tokens = prompt.ids.clone();
+        for slot in &prompt.frames {
+            tokens[slot.visual.clone()].fill(NO_TEXT);
+        }
         Self {
             sampler: Sampler::new(options),
             constraint: match &options.form {
@@ -53,7 +62,8 @@ impl Writer {
                 _ => None,
             },
             text: AnswerText::new(Arc::clone(&model.tokenizer), &options.stop),
-            prompt: prompt.into(),
+            prompt: prompt.ids.as_slice().into(),
+            tokens,
             limit: model.max_tokens(options.max_tokens).min(room),
             answer: String::new(),
             token_ids: Vec::new(),
@@ -66,6 +76,26 @@ impl Writer {
         self.token_ids.last().copied()
     }
 
+    /// Prompt and answer so far.
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens that the answer may still have.
+    pub(super) fn left(&self) -> usize {
+        self.limit.saturating_sub(self.token_ids.len())
+    }
+
+    /// The beginning of `draft` that can be part of the answer: no end of turn, nothing that its grammar forbids.
+    pub(super) fn plausible(&mut self, model: &Model, mut draft: Vec<u32>) -> Result<Vec<u32>, EngineError> {
+        let end = draft.iter().position(|id| model.end.contains(id));
+        draft.truncate(end.unwrap_or(draft.len()));
+        if let Some(constraint) = &mut self.constraint {
+            draft.truncate(constraint.valid_prefix(&draft)?);
+        }
+        Ok(draft)
+    }
+
     /// Draws a token from `logits`.
     pub(super) fn accept(&mut self, model: &Model, logits: &[f32]) -> Result<Written, EngineError> {
         let state = SequenceState {
@@ -75,6 +105,7 @@ impl Writer {
         let mask = self.constraint.as_mut().map(Constraint::mask).transpose()?;
         let Drawn { id, logprob } = self.sampler.next(logits, &state, mask.as_ref())?;
         self.token_ids.push(id);
+        self.tokens.push(id);
         self.logprobs.extend(logprob);
         let stop = Some(Finish::Stop);
         if model.end.contains(&id) {
