@@ -66,13 +66,14 @@ impl DecodePlan {
         let mut groups: Vec<(u32, Vec<Wanted>)> = Vec::new();
         for wanted in wanted {
             let start = entries.before(wanted.packet);
-            match groups.last_mut() {
-                Some((last, group)) if start <= *last => {
-                    *last = (*last).min(start);
-                    group.push(wanted);
-                }
-                _ => groups.push((start, vec![wanted])),
+            // Where times jump back, a frame may need what lies before several groups.
+            let mut group = Vec::new();
+            while let Some((_, mut before)) = groups.pop_if(|(last, _)| start <= *last) {
+                before.append(&mut group);
+                group = before;
             }
+            group.push(wanted);
+            groups.push((start, group));
         }
         let intervals: Vec<_> = groups
             .into_iter()
