@@ -47,6 +47,11 @@ pub fn codecs() -> Vec<String> {
         .collect()
 }
 
+/// Codecs that people meet.
+pub(crate) fn common_codecs() -> impl Iterator<Item = ff::codec::Id> {
+    COMMON.into_iter()
+}
+
 /// Sets FFmpeg up once: silent, as everything that it says comes back as typed errors.
 pub(crate) fn quieten() {
     static ONCE: std::sync::Once = std::sync::Once::new();

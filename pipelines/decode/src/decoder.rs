@@ -3,7 +3,12 @@
 use ff::{codec::packet::Packet, frame};
 use ffmpeg_next as ff;
 
-use crate::{demux::Demuxer, error::DecodeError, limits::DecodeLimits};
+use crate::{
+    demux::Demuxer,
+    error::DecodeError,
+    hardware::{self, Gpu},
+    limits::DecodeLimits,
+};
 
 /// Said by a decoder that gets no memory; of all its errors the one that is not the packet's fault.
 const NO_MEMORY: ff::Error = ff::Error::Other { errno: libc::ENOMEM };
@@ -13,17 +18,19 @@ pub(crate) struct Decoder {
     video: ff::decoder::Video,
     /// Pictures are given out although the decoder, which saw no IDR picture, cannot know that they are right.
     unrecovered: bool,
+    on_gpu: bool,
     /// For the error when memory runs out.
     max_memory_bytes: u64,
 }
 
 impl Decoder {
-    /// A decoder for the demuxer's video track, with `threads` threads inside.
+    /// A decoder for the demuxer's video track, with `threads` threads inside, or on a GPU.
     #[expect(unsafe_code, reason = "the safe layer cannot bound the picture's size")]
     pub(crate) fn open(
         demuxer: &Demuxer,
         threads: usize,
         limits: &DecodeLimits,
+        gpu: Option<&Gpu>,
     ) -> Result<Self, DecodeError> {
         let parameters = demuxer.stream()?.parameters();
         let id = parameters.id();
@@ -45,11 +52,16 @@ impl Decoder {
         let kind = ff::threading::Type::Frame;
         context.set_threading(ff::threading::Config {
             kind,
-            count: threads,
+            count: if gpu.is_some() { 1 } else { threads },
             ..Default::default()
         });
-        // SAFETY: the context is not open yet, so the field may be set.
-        unsafe { (*context.as_mut_ptr()).max_pixels = i64::try_from(limits.max_pixels).unwrap_or(i64::MAX) };
+        // SAFETY: the context is not open yet, so that both may be set.
+        unsafe {
+            (*context.as_mut_ptr()).max_pixels = i64::try_from(limits.max_pixels).unwrap_or(i64::MAX);
+            if let Some(gpu) = gpu {
+                hardware::attach(context.as_mut_ptr(), gpu);
+            }
+        }
         let video = context
             .decoder()
             .open_as(codec)
@@ -57,6 +69,7 @@ impl Decoder {
         Ok(Self {
             video: video.map_err(unopened)?,
             unrecovered: false,
+            on_gpu: gpu.is_some(),
             max_memory_bytes,
         })
     }
@@ -106,6 +119,9 @@ impl Decoder {
     pub(crate) fn receive(&mut self, picture: &mut frame::Video) -> Result<Received, DecodeError> {
         match self.video.receive_frame(picture) {
             Ok(()) => {
+                if self.on_gpu {
+                    hardware::download(picture, self.planar())?;
+                }
                 let ordinal = picture.pts().and_then(|tag| u32::try_from(tag).ok());
                 Ok(ordinal.map_or(Received::Damaged, Received::Picture))
             }
@@ -113,6 +129,18 @@ impl Decoder {
             Err(NO_MEMORY) => Err(self.out_of_memory()),
             Err(_) => Ok(Received::Damaged),
         }
+    }
+
+    /// Whether a GPU decodes.
+    pub(crate) fn is_on_gpu(&self) -> bool {
+        self.on_gpu
+    }
+
+    /// The layout in which the CPU would decode.
+    #[expect(unsafe_code, reason = "the safe layer does not show the field")]
+    fn planar(&self) -> ff::format::Pixel {
+        // SAFETY: the context is open; the field is a plain value that is set before the first picture comes.
+        ff::format::Pixel::from(unsafe { (*self.video.as_ptr()).sw_pix_fmt })
     }
 
     /// Forgets everything, ready for packets from elsewhere.

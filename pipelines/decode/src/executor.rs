@@ -27,6 +27,7 @@ use crate::{
     demux::{Demuxer, Read},
     error::DecodeError,
     frames::DecodeOptions,
+    hardware::Gpu,
     index::{self, PacketIndex},
     input::Input,
     limits::DecodeLimits,
@@ -64,6 +65,8 @@ pub(super) struct Shared<T: Weighted> {
     limits: DecodeLimits,
     /// Threads that may work at a time.
     share: ThreadShare,
+    /// Decodes instead of the CPU.
+    gpu: Option<Gpu>,
     /// Threads inside each decoder.
     inner_threads: usize,
     workers: usize,
@@ -126,6 +129,7 @@ impl<T: Weighted + Send + 'static> Run<T> {
         index: Arc<PacketIndex>,
         frames: Vec<u64>,
         options: DecodeOptions,
+        gpu: Option<Gpu>,
         converter: impl Fn() -> C + Send + Clone + 'static,
     ) -> Result<Self, DecodeError> {
         let share = options.budget.join(options.threads);
@@ -147,6 +151,7 @@ impl<T: Weighted + Send + 'static> Run<T> {
             plan,
             limits: options.limits,
             share,
+            gpu,
             inner_threads: threads / workers,
             workers,
             cancel: options.cancel,
@@ -248,7 +253,7 @@ pub(crate) fn shown_order(
 ) -> Result<Vec<u32>, DecodeError> {
     let mut demuxer = Demuxer::open(input, limits, cancel)?;
     demuxer.video_only();
-    let mut decoder = Decoder::open(&demuxer, 1, limits)?;
+    let mut decoder = Decoder::open(&demuxer, 1, limits, None)?;
     let (mut order, mut ordinal, mut picture) = (Vec::new(), 0, frame::Video::empty());
     let mut drain = |decoder: &mut Decoder| loop {
         match decoder.receive(&mut picture)? {

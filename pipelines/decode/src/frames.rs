@@ -8,6 +8,7 @@ use crate::{
     convert::{PlanarFrame, ToPlanes, ToRgb},
     error::DecodeError,
     executor::Run,
+    hardware::Gpu,
     index::PacketIndex,
     input::Input,
     limits::DecodeLimits,
@@ -91,13 +92,27 @@ pub fn read_frames(
     frames: Vec<u64>,
     options: DecodeOptions,
 ) -> Result<FrameReader, DecodeError> {
+    read_frames_on(None, input, index, frames, options)
+}
+
+/// [`read_frames`] on a GPU that [`Gpu::choose`] found right and quick for these frames.
+///
+/// # Errors
+/// As [`read_frames`].
+pub fn read_frames_on(
+    gpu: Option<Gpu>,
+    input: &Input,
+    index: Arc<PacketIndex>,
+    frames: Vec<u64>,
+    options: DecodeOptions,
+) -> Result<FrameReader, DecodeError> {
     check_frames(&index, &frames)?;
     let (size, scale_in_yuv) = (options.size, options.scale_in_yuv);
     if let Some((width, height)) = size {
         check_output(width, height, &options.limits)?;
     }
     let (orientation, limits) = (index.orientation, options.limits.clone());
-    Run::start(input, index, frames, options, move || {
+    Run::start(input, index, frames, options, gpu, move || {
         ToRgb::new(orientation, size, scale_in_yuv, &limits)
     })
     .map(FrameReader)
@@ -114,7 +129,7 @@ pub fn read_planes(
     options: DecodeOptions,
 ) -> Result<Vec<PlanarFrame>, DecodeError> {
     check_frames(&index, &frames)?;
-    let mut run = Run::start(input, index, frames, options, ToPlanes::default)?;
+    let mut run = Run::start(input, index, frames, options, None, ToPlanes::default)?;
     let mut out = Vec::new();
     while let Some(frame) = run.next()? {
         out.push(frame);

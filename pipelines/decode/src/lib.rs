@@ -54,6 +54,7 @@ mod formats;
 mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod hardware;
 mod index;
 mod input;
 mod limits;
@@ -68,7 +69,8 @@ pub use about::{codecs, ffmpeg_version};
 pub use convert::PlanarFrame;
 pub use error::DecodeError;
 pub use forecast::{Fate, Forecast};
-pub use frames::{DecodeOptions, FrameReader, read_frames, read_planes};
+pub use frames::{DecodeOptions, FrameReader, read_frames, read_frames_on, read_planes};
+pub use hardware::{Gpu, NoHardware, hardware_codecs, hardware_kinds};
 pub use index::{
     EncodedIndexError, INDEX_VERSION, MediaInfo, MediaWarning, PacketIndex, TrackInfo, VideoDetails, index,
 };

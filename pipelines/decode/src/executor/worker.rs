@@ -13,6 +13,7 @@ use crate::{
     cursor::Cursor,
     decoder::Decoder,
     error::DecodeError,
+    hardware::Gpu,
     input::Input,
     plan::DecodePlan,
     stats::{self, DecodeStats},
@@ -70,14 +71,24 @@ pub(super) fn work<C: Convert>(shared: &Arc<Shared<C::Out>>, input: Input, conve
 
 fn open<C: Convert>(shared: &Shared<C::Out>, input: Input, converter: C) -> Result<Tools<C>, DecodeError> {
     let cursor = Cursor::open(input, Arc::clone(&shared.index), &shared.limits, &shared.cancel)?;
-    let mut decoder = Decoder::open(cursor.demuxer(), shared.inner_threads.max(1), &shared.limits)?;
-    decoder.show_unrecovered();
+    let decoder = decoder(shared, &cursor, shared.gpu.as_ref())?;
     Ok(Tools {
         cursor,
         decoder,
         converter,
         stats: DecodeStats::default(),
     })
+}
+
+fn decoder<T: Weighted>(
+    shared: &Shared<T>,
+    cursor: &Cursor,
+    gpu: Option<&Gpu>,
+) -> Result<Decoder, DecodeError> {
+    let threads = shared.inner_threads.max(1);
+    let mut decoder = Decoder::open(cursor.demuxer(), threads, &shared.limits, gpu)?;
+    decoder.show_unrecovered();
+    Ok(decoder)
 }
 
 fn run<C: Convert>(
@@ -92,6 +103,9 @@ fn run<C: Convert>(
     let mut outcome = Attempt::new(shared, interval, &mut delivered, false).run(tools, sender);
     if matches!(outcome, Ok(Outcome::Missing)) {
         tools.stats.redone += 1;
+        if tools.decoder.is_on_gpu() {
+            tools.decoder = decoder(shared, &tools.cursor, None)?;
+        }
         let whole = DecodePlan::retry(&shared.index.packets, interval);
         outcome = Attempt::new(shared, &whole, &mut delivered, true).run(tools, sender);
     }
