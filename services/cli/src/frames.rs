@@ -19,8 +19,10 @@ use reelsight_media::{FrameSource as _, RgbFrame};
 use serde_json::{Value, json};
 
 pub(crate) use names::NamePattern;
+pub(crate) use picture::Pending;
 pub(crate) use select::{Selection, select};
-pub(crate) use stats::spread_json;
+pub(crate) use shots::add_frame_time;
+pub(crate) use stats::{dropped_json, spread_json};
 pub(crate) use video::Video;
 
 use self::{sink::Sinks, stats::Work};

@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod frames;
 mod models;
+mod probe;
 mod serve;
 mod source;
 mod terminal;
@@ -21,7 +22,10 @@ use clap::Parser as _;
 use crate::args::{Args, Command};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return misused(&error),
+    };
     if let Command::DecodeWorker = args.command {
         return reelsight_worker::run_worker();
     }
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(serve),
         Command::Ask(ask) => ask::run(&ask),
         Command::Frames(frames) => frames::run(&frames),
+        Command::Probe(probe) => probe::run(&probe),
         Command::Models(models) => models::run(&models),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::DecodeWorker => Ok(()),
@@ -39,6 +44,26 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(json),
     }
+}
+
+/// Help and versions are answers; anything else is wrong usage, told as JSON too when that was asked for.
+fn misused(error: &clap::Error) -> ExitCode {
+    // Nobody can be told when standard error is closed.
+    error.print().ok();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().any(|arg| arg == "--json" || arg == "--jsonl") {
+        let text = error.to_string();
+        let message = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ");
+        let document = serde_json::json!({"error": {"reason": "INVALID_USAGE", "message": message}});
+        terminal::print_line(&document.to_string()).ok();
+    }
+    ExitCode::from(2)
 }
 
 /// Logs go to standard error, so that standard output holds the answer alone.

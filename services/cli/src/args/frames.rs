@@ -125,7 +125,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, ClapArgs)]
 #[command(group = ArgGroup::new("rule").args(RULES))]
 pub(crate) struct ProbeArgs {
-    /// Video file.
+    /// Video file, http(s) URL, or `-` for standard input.
     pub(crate) video: PathBuf,
     /// Print one JSON document.
     #[arg(long)]
@@ -143,4 +143,6 @@ pub(crate) struct ProbeArgs {
     /// Decoder threads that the plan is made for. Default: all cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
