@@ -12,7 +12,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 pub(crate) use frames::{FramesArgs, OutputArgs, PictureFormat, ProbeArgs, SceneArgs};
 pub(crate) use generation::GenerationArgs;
 pub(crate) use select::{RuleArgs, SceneModel};
-pub(crate) use source::SourceArgs;
+pub(crate) use source::{Hardware, SourceArgs};
 
 /// Ask a video what is in it; serve the answer over gRPC.
 ///

@@ -1,6 +1,6 @@
 //! `reelsight doctor`: what is installed, what really loads, and the command that fixes the rest.
 
-use reelsight_decode::DecodeLimits;
+use reelsight_decode::{DecodeLimits, Gpu};
 use reelsight_worker::{WorkerOptions, WorkerPool};
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ impl State {
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
-    let mut findings = vec![ffmpeg(), codecs()];
+    let mut findings = vec![ffmpeg(), codecs(), hardware()];
     findings.extend(sandbox());
     findings.extend(onnx_runtime());
     findings.push(embedded_model());
@@ -57,6 +57,24 @@ fn ffmpeg() -> Finding {
         what: "FFmpeg",
         state: State::Ok,
         detail: reelsight_decode::ffmpeg_version(),
+        fix: None,
+    }
+}
+
+/// Whether a GPU could decode, and why not.
+fn hardware() -> Finding {
+    let (state, detail) = match Gpu::open() {
+        Ok(_) => {
+            let codecs = reelsight_decode::hardware_codecs().join(", ");
+            let detail = format!("CUDA, for {codecs}; used with --hardware auto, outside of the sandbox");
+            (State::Ok, detail)
+        }
+        Err(why) => (State::Optional, format!("the CPU decodes: {why}")),
+    };
+    Finding {
+        what: "hardware decoding",
+        state,
+        detail,
         fix: None,
     }
 }

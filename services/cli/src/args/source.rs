@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 
 #[derive(Debug, Clone, Default, ClapArgs)]
 #[command(next_help_heading = "Source")]
@@ -25,4 +25,18 @@ pub(crate) struct SourceArgs {
     /// Certificate authorities (PEM) that https URLs may be vouched for by, beside the web's.
     #[arg(long, value_name = "FILE", env = "REELSIGHT_URL_CA")]
     pub(crate) url_ca: Option<PathBuf>,
+    /// Decode on a GPU when a trial on this file shows the same pixels sooner. A GPU is used outside of the sandbox:
+    /// for files that you trust.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) hardware: Hardware,
+}
+
+/// Who decodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Hardware {
+    /// The CPU.
+    #[default]
+    Off,
+    /// NVDEC where it is right and quicker, else the CPU.
+    Auto,
 }

@@ -6,12 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reelsight_decode::{DecodeLimits, DecodeOptions, PacketIndex};
-use reelsight_media::CancelFlag;
+use reelsight_decode::{
+    DecodeLimits, DecodeOptions, DecodeStats, FrameReader, Gpu, PacketIndex, read_frames_on,
+};
+use reelsight_media::{CancelFlag, FrameError, FrameSource, RgbFrame};
 use reelsight_worker::{WorkerOptions, WorkerPool, WorkerReader};
 use serde_json::{Value, json};
 
-use crate::{args::SourceArgs, exit::Failure, source::Source, terminal};
+use crate::{
+    args::{Hardware, SourceArgs},
+    exit::Failure,
+    source::Source,
+    terminal,
+};
 
 /// Frames wait here, decoded, while the one before them is written.
 const BUDGET_BYTES: usize = 64 << 20;
@@ -19,12 +26,39 @@ const BUDGET_BYTES: usize = 64 << 20;
 /// Longest decoding: nobody but the person who waits is harmed, and Ctrl-C ends it.
 const MAX_WALL: Duration = Duration::from_hours(24);
 
+/// Frames in order, from wherever they are decoded.
+pub(crate) enum Reader {
+    /// In a sandboxed process.
+    Worker(Box<WorkerReader>),
+    /// In this process: a GPU is out of the sandbox's reach.
+    Here(Box<FrameReader>),
+}
+
+impl Reader {
+    pub(crate) fn stats(&self) -> DecodeStats {
+        match self {
+            Self::Worker(reader) => reader.stats(),
+            Self::Here(reader) => reader.stats(),
+        }
+    }
+}
+
+impl FrameSource for Reader {
+    fn next_frame(&mut self) -> Result<Option<RgbFrame>, FrameError> {
+        match self {
+            Self::Worker(reader) => reader.next_frame(),
+            Self::Here(reader) => reader.next_frame(),
+        }
+    }
+}
+
 /// An indexed video.
 pub(crate) struct Video {
     /// One worker, whose CPU time counts as this command's when it is reaped.
     pool: WorkerPool,
     source: Source,
     limits: DecodeLimits,
+    hardware: Hardware,
     /// Raised by Ctrl-C.
     pub(crate) cancel: CancelFlag,
     pub(crate) index: Arc<PacketIndex>,
@@ -61,6 +95,7 @@ impl Video {
             pool,
             source,
             limits,
+            hardware: args.hardware,
             cancel,
             index,
             index_time,
@@ -79,11 +114,19 @@ impl Video {
     }
 
     /// Starts decoding `frames`.
-    pub(crate) fn read(&self, frames: Vec<u64>, options: &DecodeOptions) -> Result<WorkerReader, Failure> {
-        let index = Arc::clone(&self.index);
-        Ok(self
-            .pool
-            .read_frames(&self.source.input, index, frames, options)?)
+    pub(crate) fn read(&self, frames: Vec<u64>, options: &DecodeOptions) -> Result<Reader, Failure> {
+        let (input, index) = (&self.source.input, Arc::clone(&self.index));
+        if self.hardware == Hardware::Auto {
+            match Gpu::choose(input, &index, &frames, options) {
+                Ok(gpu) => {
+                    let reader = read_frames_on(Some(gpu), input, index, frames, options.clone())?;
+                    return Ok(Reader::Here(Box::new(reader)));
+                }
+                Err(why) => tracing::info!(%why, "the CPU decodes"),
+            }
+        }
+        let reader = self.pool.read_frames(input, index, frames, options)?;
+        Ok(Reader::Worker(Box::new(reader)))
     }
 
     /// The size in which pixels are square: the height stays.
