@@ -234,6 +234,30 @@ fn observation_equals_transformers() {
 }
 
 #[test]
+fn observation_of_a_window_with_capped_scores_equals_numpy() {
+    let cache = scratch("window");
+    let passes = Passes {
+        instrument: Instrument {
+            kv_mass: true,
+            ..Instrument::default()
+        },
+        ..STATIC
+    };
+    let prepared = prepare(&GRAPHS.join("window.onnx"), &cache, passes).unwrap();
+    let wanted = floats("window");
+    let per_layer = wanted.len() / LAYERS;
+    let names = ["kv_mass.0", "kv_mass.1"].map(str::to_owned);
+    for pieces in [&[TOKENS][..], &[7, 6]] {
+        let seen = run(&prepared.path, pieces, 4, &names);
+        for (layer, seen) in seen.iter().enumerate() {
+            let error = difference(seen, &wanted[layer * per_layer..(layer + 1) * per_layer]);
+            assert!(error < 1e-5, "{pieces:?} layer {layer}: {error}");
+        }
+    }
+    std::fs::remove_dir_all(cache).unwrap();
+}
+
+#[test]
 fn a_second_time_finds_what_the_first_made_and_mends_what_is_damaged() {
     let cache = scratch("cache");
     let original = GRAPHS.join("plain.onnx");

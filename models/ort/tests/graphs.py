@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 import transformers
 
@@ -104,6 +105,35 @@ def observe(out: Path) -> None:
     (out / "ids.i64").write_bytes(ids.numpy().tobytes())
 
 
+def window(decoder: onnx.ModelProto, out: Path) -> None:
+    """Writes a decoder that sees its last keys only and caps its scores, and its mass by hand in numpy."""
+    span, cap, heads, groups, size = 5, 2.0, 4, 2, 32
+    fused = [node for node in decoder.graph.node if node.op_type == "GroupQueryAttention"]
+    for node in fused:
+        node.attribute.append(onnx.helper.make_attribute("local_window_size", span))
+        node.attribute.append(onnx.helper.make_attribute("softcap", cap))
+    onnx.save(decoder, out / "window.onnx")
+    for node in fused:
+        decoder.graph.output.append(onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(decoder.SerializeToString(), providers=["CPUExecutionProvider"])
+    embeds = np.frombuffer((out / "embeds.f32").read_bytes(), np.float32).reshape(1, -1, 64)
+    length = embeds.shape[1]
+    feed = {"inputs_embeds": embeds, "attention_mask": np.ones((1, length), np.int64)}
+    feed |= {"position_ids": np.arange(length)[None], "num_logits_to_keep": np.asarray(0)}
+    feed |= {name: np.zeros((1, groups, 0, size), np.float32) for node in fused for name in node.input[3:5]}
+    mass = []
+    for node in fused:
+        query, key = session.run([node.input[0], node.output[1]], feed)
+        query = query.reshape(length, heads, size).transpose(1, 0, 2)[:, -OBSERVED:]
+        scores = query @ np.repeat(key[0], heads // groups, axis=0).transpose(0, 2, 1) * size**-0.5
+        scores = cap * np.tanh(scores / cap)
+        rows, keys = np.arange(length - OBSERVED, length)[:, None], np.arange(length)[None]
+        weights = np.where((keys <= rows) & (keys > rows - span), np.exp(scores), 0)
+        weights /= weights.sum(-1, keepdims=True)
+        mass.append(weights.sum(1).reshape(groups, heads // groups, length).mean(1))
+    (out / "window.f32").write_bytes(np.stack(mass).astype(np.float32).tobytes())
+
+
 def main() -> None:
     """Writes everything."""
     out = Path(sys.argv[1])
@@ -118,6 +148,7 @@ def main() -> None:
     for attention in ("eager", "sdpa"):
         trace(attention, out / f"{attention}.onnx")
     observe(out)
+    window(onnx_decoder.decoder(state, shape), out)
 
 
 if __name__ == "__main__":
