@@ -1,5 +1,4 @@
 //! Models on the command line: a smaller one that still works, and clear words when Python or a GPU is not ready.
-#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
