@@ -1,7 +1,7 @@
 //! Runs prompts of token ids through the engine and says how long each took: what measurements talk to.
 //!
 //! ```text
-//! tokens FOLDER [--threads N] [--batch N] [--chunk N] [--cuda]
+//! tokens FOLDER [--threads N] [--batch N] [--chunk N] [--draft N] [--cuda]
 //! ```
 //! Reads one JSON document per line, `{"prompts": [[1, 2, ...], ...], "max_tokens": 64}`: its prompts are asked at the same
 //! time. Writes one line for each: `{"seconds": s, "answers": [{"tokens": [...], "first": s, "gaps": [s, ...]}]}`.
@@ -26,6 +26,8 @@ fn main() -> Result<(), Failed> {
     let mut config = EngineConfig {
         max_active: 16,
         kv_cache_bytes: 0,
+        // Steps are what is measured, one token each, unless asked otherwise.
+        max_draft: 0,
         ..EngineConfig::default()
     };
     let mut folder = PathBuf::new();
@@ -42,6 +44,7 @@ fn main() -> Result<(), Failed> {
             "--batch" => config.max_batch = number()?,
             "--cuda" => drop(runtime(None)?.select(Device::Cuda)?),
             "--chunk" => config.prefill_chunk = number()?,
+            "--draft" => config.max_draft = number()?,
             _ => folder = word.into(),
         }
     }

@@ -6,10 +6,11 @@ mod support;
 use std::path::Path;
 
 use reelsight_engine::{
-    AnswerForm, AskJob, AskOutcome, AskTarget, EngineError, EngineEvent, GenerationOptions,
+    AnswerForm, AskJob, AskOutcome, AskTarget, Engine, EngineError, EngineEvent, GenerationOptions,
 };
+use reelsight_registry::ModelFolder;
 use serde_json::{Value, json};
-use support::{ask, engine, follow_up, job, plan, twin, video, wait};
+use support::{ask, config, engine, follow_up, job, plan, twin, video, wait};
 
 const QUESTION: &str = "What color is the square?";
 const FRAMES: u32 = 60;
@@ -87,7 +88,7 @@ fn json_that_is_cut_is_an_error_and_the_engine_goes_on() {
         "{error}"
     );
     let bad = engine()
-        .schema(r#"{"properties": {"a": {"type": "strng"}}}"#)
+        .schema(r#"{"properties": {"a": {"type": "text"}}}"#)
         .unwrap_err();
     assert!(
         matches!(bad, EngineError::SchemaInvalid { ref pointer, .. } if pointer == "/properties/a"),
@@ -211,6 +212,44 @@ fn a_seed_gives_the_same_tokens_alone_and_among_others() {
         .map(|handle| wait(handle).unwrap().0.token_ids)
         .collect();
     assert_eq!(alone, together);
+}
+
+#[test]
+fn logits_that_are_no_numbers_end_the_ask_and_not_the_engine() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken.py");
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broken-{}", std::process::id()));
+    let folder = twin("gqa");
+    support::run_python(&[
+        script.to_str().unwrap(),
+        folder.to_str().unwrap(),
+        out.to_str().unwrap(),
+    ]);
+    let engine = Engine::load(&ModelFolder::open(&out).unwrap(), config()).unwrap();
+    let boolean = engine.schema(r#"{"type": "boolean"}"#).unwrap();
+    for form in [
+        AnswerForm::Text,
+        AnswerForm::YesNo,
+        AnswerForm::Json(boolean),
+        AnswerForm::Text,
+    ] {
+        for temperature in [0.0, 1.0] {
+            let generation = GenerationOptions {
+                temperature,
+                form: form.clone(),
+                ..GenerationOptions::default()
+            };
+            let asked = AskJob {
+                generation,
+                ..job(AskTarget::Text, QUESTION)
+            };
+            let error = wait(engine.submit(asked).unwrap()).unwrap_err();
+            assert!(
+                matches!(*error, EngineError::BadLogits { position: 0 }),
+                "{error}"
+            );
+        }
+    }
+    std::fs::remove_dir_all(out).unwrap();
 }
 
 #[test]

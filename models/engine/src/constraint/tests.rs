@@ -204,7 +204,7 @@ fn bad_schemas_are_refused_with_their_place() {
     let place = |source: &Value| refusal(&bench, &source.to_string()).0;
     assert_eq!(place(&json!({"type": "nonsense"})), "");
     assert_eq!(
-        place(&json!({"type": "object", "properties": {"ok": true, "a/b": {"type": "strng"}}})),
+        place(&json!({"type": "object", "properties": {"ok": true, "a/b": {"type": "text"}}})),
         "/properties/a~1b"
     );
     assert_eq!(
