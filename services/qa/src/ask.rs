@@ -114,7 +114,13 @@ impl Qa {
         let flags = (accepted.citations, accepted.session.is_some());
         let generation = accepted.generation.clone();
         let handle = job::submit(engine, target, &accepted.question, generation, flags, run.context)?;
-        let outcome = follow(handle, accepted, run).await?;
+        let outcome = follow(handle, accepted, run).await;
+        match &outcome {
+            Ok(_) => self.models().found(&model, true),
+            Err(error) if error.is_model_broken() => self.models().found(&model, false),
+            Err(_) => {}
+        }
+        let outcome = outcome?;
         report.frames_decoded = run.decoded.get();
         if outcome.frames_damaged > 0 {
             let text = format!("{} of the frames came out damaged", outcome.frames_damaged);

@@ -96,6 +96,13 @@ impl From<SinkClosed> for QaError {
     }
 }
 
+impl QaError {
+    /// Whether it is the model that cannot answer, whatever it is asked.
+    pub(crate) fn is_model_broken(&self) -> bool {
+        matches!(self, Self::Engine(error) if matches!(**error, EngineError::BadLogits { .. }))
+    }
+}
+
 fn kind_from_engine(error: &EngineError) -> ErrorKind {
     match error {
         EngineError::QueueFull { .. } | EngineError::DeviceMemory { .. } => ErrorKind::Exhausted,

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use reelsight_engine::Engine;
 
+use tokio::sync::watch;
+
 use crate::QaError;
 
 /// Loaded models by name; one is the default.
@@ -13,6 +15,8 @@ pub struct Models {
     engines: Arc<BTreeMap<String, Engine>>,
     default: String,
     pace: Arc<Mutex<Pace>>,
+    /// Whether each model gives answers.
+    health: watch::Sender<BTreeMap<String, bool>>,
 }
 
 /// Averages over earlier asks.
@@ -36,6 +40,8 @@ impl Models {
         let default = engines
             .first()
             .map_or_else(String::new, |engine| engine.info().name.clone());
+        let well = engines.iter().map(|engine| (engine.info().name.clone(), true));
+        let health = watch::Sender::new(well.collect());
         let by_name = engines
             .into_iter()
             .map(|engine| (engine.info().name.clone(), engine))
@@ -44,6 +50,7 @@ impl Models {
             engines: Arc::new(by_name),
             default,
             pace: Arc::default(),
+            health,
         }
     }
 
@@ -71,6 +78,24 @@ impl Models {
                 QaError::UnknownModel(name.to_owned())
             }
         })
+    }
+
+    /// Whether each model gives answers: not after it has computed what is no number, until it answers again.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<BTreeMap<String, bool>> {
+        self.health.subscribe()
+    }
+
+    /// `model` has answered, or has shown that it cannot.
+    pub(crate) fn found(&self, model: &str, well: bool) {
+        self.health
+            .send_if_modified(|models| match models.get_mut(model) {
+                Some(known) if *known != well => {
+                    *known = well;
+                    true
+                }
+                _ => false,
+            });
     }
 
     pub(crate) fn learn(&self, wall: Duration, frames: usize) {

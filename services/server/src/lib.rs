@@ -19,6 +19,7 @@
 mod admin;
 mod config;
 mod error;
+mod health;
 mod listen;
 mod server;
 mod services;

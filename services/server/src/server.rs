@@ -23,12 +23,12 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     ServerConfig, ServerError, Services,
     admin::Admin,
+    health::{QA, report},
     listen::{bind, serve, with_reflection},
 };
 
 /// How often what has expired is deleted.
 const SWEEP: Duration = Duration::from_mins(1);
-const QA: &str = "reelsight.v1.QaService";
 const MEDIA: &str = "reelsight.v1.MediaService";
 const OPERATIONS: &str = "google.longrunning.Operations";
 const ADMIN: &str = "reelsight.v1.AdminService";
@@ -82,6 +82,7 @@ impl Server {
             server.listen(&config, listener, routes);
         }
         server.sweep();
+        server.watch_models();
         Ok(server)
     }
 }
@@ -91,14 +92,7 @@ async fn public_routes(
     services: &Services,
 ) -> Result<(HealthReporter, Routes), ServerError> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let can_answer = !services.qa.models().is_empty();
-    let qa_status = if can_answer {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    };
-    health.set_service_status(QA, qa_status).await;
-    health.set_service_status("", qa_status).await;
+    report(&health, &services.qa.models().health().borrow().clone()).await;
     health
         .set_serving::<MediaServiceServer<reelsight_catalog::Media>>()
         .await;
@@ -164,14 +158,32 @@ impl RunningServer {
         });
     }
 
+    /// Keeps the models' health up to date.
+    fn watch_models(&mut self) {
+        let mut models = self.services.qa.models().health();
+        let (health, draining) = (self.health.clone(), self.draining.clone());
+        self.tasks.spawn(async move {
+            while let Some(Ok(())) = draining.run_until_cancelled(models.changed()).await {
+                let now = models.borrow_and_update().clone();
+                report(&health, &now).await;
+            }
+        });
+    }
+
     /// Refuses new requests, lets running ones end within the drain time, cancels the rest, and joins everything.
     pub async fn shutdown(mut self) {
-        for service in ["", QA, MEDIA, OPERATIONS] {
+        self.draining.cancel();
+        let models = self.services.qa.models().health().borrow().clone();
+        report(
+            &self.health,
+            &models.into_keys().map(|model| (model, false)).collect(),
+        )
+        .await;
+        for service in [MEDIA, OPERATIONS] {
             self.health
                 .set_service_status(service, ServingStatus::NotServing)
                 .await;
         }
-        self.draining.cancel();
         self.services.tracker.close();
         if timeout(self.drain, self.services.tracker.wait()).await.is_err() {
             tracing::warn!(drain = ?self.drain, "requests were still running at the end of the drain time");

@@ -9,9 +9,9 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::support::{Harness, connect};
 
-pub(crate) async fn health(channel: Channel, service: &str) -> String {
+pub(crate) async fn health(channel: Channel, service: impl Into<String>) -> String {
     let request = HealthCheckRequest {
-        service: service.to_owned(),
+        service: service.into(),
     };
     let response = HealthClient::new(channel).check(request).await.unwrap();
     response.into_inner().status().as_str_name().to_owned()

@@ -1,11 +1,19 @@
 //! Answers of a given form over gRPC: JSON of a schema, choices, yes or no, and what is told about tokens.
 
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
 use prost_types::value::Kind;
 use reelsight_proto::v1::{AskRequest, GenerationConfig};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::support::{Harness, about_clip, follow_up, reason};
+use crate::{
+    discovery::health,
+    support::{Harness, about_clip, follow_up, reason, repository, twin},
+};
 
 const SCHEMA: &str = r#"{"type": "object", "additionalProperties": false, "required": ["moving", "times_s"], "properties": {
     "moving": {"type": "boolean"},
@@ -110,7 +118,7 @@ async fn what_cannot_be_is_refused_with_its_field_and_the_server_goes_on() {
             "generation.json_schema",
         ),
         (
-            json(r#"{"properties": {"a": {"items": {"type": "strng"}}}}"#, 0),
+            json(r#"{"properties": {"a": {"items": {"type": "text"}}}}"#, 0),
             "SCHEMA_INVALID",
             "generation.json_schema/properties/a/items",
         ),
@@ -171,6 +179,65 @@ async fn what_cannot_be_is_refused_with_its_field_and_the_server_goes_on() {
     assert!(
         !harness
             .ask(about_clip("and now?"))
+            .await
+            .unwrap()
+            .result
+            .answer
+            .is_empty()
+    );
+}
+
+/// A copy of the model that computes what is no number.
+fn broken() -> PathBuf {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broken-{}", std::process::id()));
+    let python = Command::new(repository().join(".venv/bin/python"))
+        .arg(repository().join("models/engine/tests/broken.py"))
+        .args([twin(), out.clone()])
+        .output()
+        .unwrap();
+    assert!(
+        python.status.success(),
+        "{}",
+        String::from_utf8_lossy(&python.stderr)
+    );
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_computes_no_numbers_is_not_serving_and_the_others_are() {
+    let harness = Harness::with_models(vec![twin(), broken()]).await;
+    let health = |model: &str| health(harness.channel.clone(), format!("reelsight.v1.QaService{model}"));
+    let well = harness
+        .server
+        .qa()
+        .models()
+        .all()
+        .map(|engine| engine.info().name.clone());
+    let well = well.into_iter().find(|name| name != "broken").unwrap();
+    assert_eq!(health("/broken").await, "SERVING");
+    let generation = GenerationConfig {
+        model: "broken".into(),
+        ..GenerationConfig::default()
+    };
+    let status = harness.ask(ask(generation)).await.unwrap_err();
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::FailedPrecondition, "MODEL_BROKEN")
+    );
+    assert!(status.message().contains("fp32"), "{status}");
+    // The health service is told by a task of its own.
+    for _ in 0..100 {
+        if health("/broken").await == "NOT_SERVING" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(health("/broken").await, "NOT_SERVING");
+    assert_eq!(health(&format!("/{well}")).await, "SERVING");
+    assert_eq!(health("").await, "SERVING");
+    assert!(
+        !harness
+            .ask(about_clip("and you?"))
             .await
             .unwrap()
             .result

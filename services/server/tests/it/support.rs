@@ -30,7 +30,7 @@ pub(crate) fn repository() -> &'static Path {
 }
 
 /// A model folder in the published layout with weights from a seed.
-fn twin() -> PathBuf {
+pub(crate) fn twin() -> PathBuf {
     static LOCK: Mutex<()> = Mutex::new(());
     let _guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("twin-{}", std::process::id()));
@@ -122,10 +122,22 @@ impl Harness {
     pub(crate) async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("clip.mp4"), clip()).unwrap();
-        Self::over(root, tempfile::tempdir().unwrap(), change).await
+        Self::over(root, tempfile::tempdir().unwrap(), vec![twin()], change).await
     }
 
-    async fn over(root: TempDir, data: TempDir, change: impl FnOnce(&mut ServerConfig)) -> Self {
+    /// With these models; the first is the default.
+    pub(crate) async fn with_models(models: Vec<PathBuf>) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("clip.mp4"), clip()).unwrap();
+        Self::over(root, tempfile::tempdir().unwrap(), models, |_config| {}).await
+    }
+
+    async fn over(
+        root: TempDir,
+        data: TempDir,
+        models: Vec<PathBuf>,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
         let mut config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             data_dir: data.path().into(),
@@ -136,7 +148,7 @@ impl Harness {
         };
         (config.qa.max_active, config.qa.max_queued) = (MAX_ACTIVE, MAX_QUEUED);
         change(&mut config);
-        let engine = tokio::task::spawn_blocking(|| {
+        let engines = tokio::task::spawn_blocking(move || {
             let config = EngineConfig {
                 intra_threads: 1,
                 max_active: MAX_ACTIVE,
@@ -146,9 +158,11 @@ impl Harness {
                 no_overlap: false,
                 ..EngineConfig::default()
             };
-            Engine::load(&ModelFolder::open(&twin()).unwrap(), config).unwrap()
+            let load =
+                |folder: &PathBuf| Engine::load(&ModelFolder::open(folder).unwrap(), config.clone()).unwrap();
+            models.iter().map(load).collect()
         });
-        let server = Server::start(config, vec![engine.await.unwrap()]).await.unwrap();
+        let server = Server::start(config, engines.await.unwrap()).await.unwrap();
         let channel = connect(server.local_addr()).await;
         Self {
             server,
@@ -168,7 +182,7 @@ impl Harness {
         } = self;
         drop(channel);
         server.shutdown().await;
-        Self::over(root, data, change).await
+        Self::over(root, data, vec![twin()], change).await
     }
 
     pub(crate) fn qa(&self) -> QaServiceClient<Channel> {
