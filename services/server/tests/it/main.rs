@@ -3,6 +3,7 @@
 
 mod ask;
 mod bad_input;
+mod decoders;
 mod discovery;
 mod forms;
 mod limits;
