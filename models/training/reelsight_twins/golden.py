@@ -145,10 +145,11 @@ def run(model, processor, tokenizer, case: dict) -> tuple[list[dict], list[np.nd
         grids.pop("second_per_grid_ts", None)
     kinds = given["mm_token_type_ids"]
     positions = model.model.get_rope_index(given["input_ids"], kinds, attention_mask=given["attention_mask"], **grids)[0]
-    made |= {"positions": [told(axis[0]) for axis in positions], "mrope_text_restart": "max_hw"}
+    made |= {"positions": [told(axis[0]) for axis in positions]}
     other = max_all(kinds[0].tolist(), grids, model.config.vision_config)
     if np.array_equal(other, positions[:, 0].numpy()):
         return [made], [logits]
+    made["mrope_text_restart"] = "max_hw"
     with torch.inference_mode():
         places = torch.from_numpy(other)[:, None]
         rest = {key: value for key, value in given.items() if key != "position_ids"}

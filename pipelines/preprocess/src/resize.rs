@@ -239,6 +239,10 @@ fn resize(src: &[u8], from: (u32, u32), to: (u32, u32), filter: Filter, arithmet
     }
     let src = &src[..width * height * CHANNELS];
     let axis = |source, target| Axis::new(source, target, filter, arithmetic);
+    if arithmetic == Arithmetic::Pillow && pillow_is_vertical_first((width, height), (to_width, to_height)) {
+        let down = vertical(src, width, &axis(height, to_height));
+        return horizontal(&down, width, &axis(width, to_width));
+    }
     let across = (width != to_width).then(|| horizontal(src, width, &axis(width, to_width)));
     if height == to_height {
         return across.unwrap_or_else(|| src.to_vec());
@@ -248,6 +252,14 @@ fn resize(src: &[u8], from: (u32, u32), to: (u32, u32), filter: Filter, arithmet
         to_width,
         &axis(height, to_height),
     )
+}
+
+/// Pillow 13 runs the vertical pass first when it takes away more than twice as many rows as the other takes columns.
+/// Bytes are rounded between the passes, so the order can be seen in the result.
+fn pillow_is_vertical_first((width, height): (usize, usize), (to_width, to_height): (usize, usize)) -> bool {
+    let both = width != to_width && height != to_height;
+    // Columns that are added count as negative.
+    both && height > to_height && height - to_height + 2 * to_width > 2 * width
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]

@@ -5,6 +5,9 @@
     reason = "tests fail by panicking, and say on stderr what they skip"
 )]
 
+#[path = "golden/families.rs"]
+mod families;
+
 use std::{
     io::Write as _,
     path::Path,
@@ -26,7 +29,7 @@ const FILTERS: [(&str, Filter); 5] = [
 ];
 
 /// Down, up, odd, one axis only, extreme, and unchanged.
-const SIZES: [[u32; 4]; 12] = [
+const SIZES: [[u32; 4]; 17] = [
     [64, 48, 32, 24],
     [53, 37, 96, 96],
     [128, 96, 54, 96],
@@ -39,6 +42,12 @@ const SIZES: [[u32; 4]; 12] = [
     [96, 54, 96, 96],
     [33, 33, 33, 33],
     [300, 200, 1, 1],
+    // Around the place where Pillow turns the order of its passes.
+    [500, 41, 504, 28],
+    [48, 81, 31, 47],
+    [48, 82, 31, 47],
+    [84, 176, 43, 87],
+    [57, 300, 32, 168],
 ];
 
 /// The answers of `tests/golden/reference.py`; `None`, with a word, where a library that it needs is missing.

@@ -286,7 +286,7 @@ impl<'a> Part<'a> {
         let most = max_frames.min(total) / group * group;
         let wanted = (self.end_secs - self.start_secs) * fps;
         let wanted = wanted.max(min_frames as f64).min(most as f64) as usize / group * group;
-        Ok(crate::uniform::indices(total, wanted.max(1))
+        Ok(crate::uniform::indices_like_torch(total, wanted.max(1))
             .into_iter()
             .map(|index| self.first + index)
             .collect())

@@ -1,4 +1,4 @@
-//! The SmolVLM rule, index for index, against transformers.
+//! The families' rules, index for index, against transformers.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -73,7 +73,7 @@ fn the_smolvlm_rule_equals_transformers() {
     let line = |case: &(i64, u32, u32, f64, usize)| {
         let timeline = timeline(case);
         let (fps, secs) = (timeline.average_fps(), timeline.duration_secs());
-        format!("{} {fps} {secs} {} {}", case.0, case.3, case.4)
+        format!("smolvlm {} {fps} {secs} {} {}", case.0, case.3, case.4)
     };
     let requests: Vec<String> = cases.iter().map(line).collect();
     let Some(answers) = reference(&requests) else {
@@ -90,5 +90,58 @@ fn the_smolvlm_rule_equals_transformers() {
             answer,
             "{request}"
         );
+    }
+}
+
+fn whole(total: i64, fps: u32) -> Timeline {
+    Timeline::new(TimeBase::new(1, fps).unwrap(), (0..total).collect(), total).unwrap()
+}
+
+#[test]
+fn the_qwen_rule_equals_transformers() {
+    let mut cases = Vec::new();
+    for total in [2, 3, 4, 5, 9, 30, 61, 100, 333, 899, 1501, 9001] {
+        for video_fps in [1, 10, 24, 25, 30, 60] {
+            for (fps, least, most) in [(2.0, 4, 768), (1.0, 4, 32), (0.5, 8, 16), (30.0, 4, 101)] {
+                cases.push((total, video_fps, fps, least, most));
+            }
+        }
+    }
+    let line = |(total, video_fps, fps, least, most): &(i64, u32, f64, usize, usize)| {
+        format!("qwen {total} {video_fps} {fps} {least} {most}")
+    };
+    let Some(answers) = reference(&cases.iter().map(line).collect::<Vec<_>>()) else {
+        return;
+    };
+    assert_eq!(answers.len(), cases.len());
+    for (&(total, video_fps, fps, min_frames, max_frames), answer) in cases.iter().zip(answers) {
+        let rule = Rule::QwenVl {
+            fps,
+            min_frames,
+            max_frames,
+            group: 2,
+        };
+        let frames = sample(&whole(total, video_fps), &rule, None).unwrap().frames;
+        // The reference names a frame beyond the end now and then, and fails to read it.
+        let readable = |&index: &u64| i64::try_from(index).unwrap() < total;
+        let answer: Vec<_> = answer.into_iter().filter(readable).collect();
+        assert_eq!(frames, answer, "{total} at {video_fps}, {rule:?}");
+    }
+}
+
+#[test]
+fn equal_distances_equal_those_of_transformers() {
+    let cases: Vec<(i64, usize)> = (1..130)
+        .flat_map(|total| [1, 2, 5, 8, 13, 32].map(|frames| (total, frames)))
+        .chain([(1000, 7), (9001, 32), (100_000, 301), (777, 776)])
+        .filter(|&(total, frames)| i64::try_from(frames).unwrap() <= total)
+        .collect();
+    let line = |(total, frames): &(i64, usize)| format!("uniform {total} {frames}");
+    let Some(answers) = reference(&cases.iter().map(line).collect::<Vec<_>>()) else {
+        return;
+    };
+    for (&(total, frames), answer) in cases.iter().zip(answers) {
+        let found = sample(&whole(total, 25), &Rule::Uniform { frames }, None).unwrap();
+        assert_eq!(found.frames, answer, "{frames} of {total}");
     }
 }

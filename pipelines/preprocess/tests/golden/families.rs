@@ -1,0 +1,194 @@
+//! The image and video processors of each family, patch for patch and tile for tile, by both libraries.
+
+use reelsight_media::{MediaTime, Pts, RgbFrame, TimeBase};
+use reelsight_preprocess::{
+    Backend, Filter, LlavaOnevisionPreprocess, Normalise, PixelTensor, QwenVlPreprocess, SmolVlmPreprocess,
+};
+
+use crate::{picture, reference, sha256};
+
+const NEEDS: &str = "transformers, torchvision";
+const BACKENDS: [(&str, Backend); 2] = [("torchvision", Backend::Torchvision), ("pillow", Backend::Pillow)];
+const SIZES: [(u32, u32); 9] = [
+    (320, 180),
+    (180, 320),
+    (96, 96),
+    (33, 47),
+    (500, 41),
+    (28, 28),
+    (1, 1),
+    (640, 479),
+    (57, 300),
+];
+
+fn frame(width: u32, height: u32, seed: u64) -> RgbFrame {
+    RgbFrame {
+        width,
+        height,
+        data: picture(width, height, seed).into(),
+        index: 0,
+        time: MediaTime {
+            pts: Pts(0),
+            base: TimeBase::new(1, 25).unwrap(),
+        },
+        damaged: false,
+    }
+}
+
+fn digest<'d>(values: impl IntoIterator<Item = &'d [f32]>) -> String {
+    let bytes = values.into_iter().flatten().flat_map(|value| value.to_le_bytes());
+    sha256(&bytes.collect::<Vec<u8>>())
+}
+
+fn pictures(pictures: &[PixelTensor]) -> String {
+    digest(pictures.iter().map(|picture| &*picture.data))
+}
+
+/// Asks the reference for each request and compares with what is made here.
+fn compare<C>(cases: &[C], request: impl Fn(&C) -> String, ours: impl Fn(&C) -> String) {
+    let requests: Vec<_> = cases.iter().map(request).collect();
+    let Some(answers) = reference(NEEDS, &requests) else {
+        return;
+    };
+    assert_eq!(answers.len(), cases.len());
+    for (case, (request, answer)) in cases.iter().zip(requests.iter().zip(answers)) {
+        assert_eq!(ours(case), answer, "{request}");
+    }
+}
+
+#[test]
+fn tiles_equal_those_of_the_idefics3_processors() {
+    let mut cases = Vec::new();
+    for backend in BACKENDS {
+        for edges in [(364, 182), (168, 56), (100, 100)] {
+            for size in SIZES {
+                cases.push((backend, edges, true, size));
+            }
+        }
+        cases.extend(SIZES.map(|size| (backend, (168, 56), false, size)));
+    }
+    compare(
+        &cases,
+        |((name, _), (longest, side), split, (w, h))| {
+            format!("tiles {name} {longest} {side} {} {w} {h} 3", u8::from(*split))
+        },
+        |&((_, backend), (longest, side), split, (w, h))| {
+            let processor = SmolVlmPreprocess {
+                image_longest_edge: longest,
+                max_image_size: side,
+                split,
+                backend,
+                ..SmolVlmPreprocess::default()
+            };
+            let tiles = processor.tiles(&frame(w, h, 3)).unwrap();
+            assert_eq!(tiles.grid, processor.tile_grid(w, h));
+            format!("{} {} {}", tiles.grid.0, tiles.grid.1, pictures(&tiles.pictures))
+        },
+    );
+}
+
+#[test]
+fn patches_of_images_equal_those_of_the_qwen_processors() {
+    let mut cases = Vec::new();
+    for backend in BACKENDS {
+        for pixels in [(56 * 56, 28 * 28 * 1280), (100 * 28 * 28, 120 * 28 * 28), (1, 9000)] {
+            cases.extend(SIZES.map(|size| (backend, pixels, size)));
+        }
+    }
+    compare(
+        &cases,
+        |((name, _), (least, most), (w, h))| format!("qwen {name} {least} {most} {w} {h} 8"),
+        |&((_, backend), (min_pixels, max_pixels), (w, h))| {
+            let processor = QwenVlPreprocess {
+                min_pixels,
+                max_pixels,
+                backend,
+                ..QwenVlPreprocess::images()
+            };
+            let patches = processor.preprocess(&[&frame(w, h, 8)], 1).unwrap();
+            let [t, rows, columns] = patches.grid;
+            assert_eq!(patches.grid, processor.grid(w, h, 1).unwrap());
+            format!("{t} {rows} {columns} {}", digest([&*patches.data]))
+        },
+    );
+}
+
+#[test]
+fn patches_of_videos_equal_those_of_the_qwen_processor() {
+    let mut cases = Vec::new();
+    for cap in [false, true] {
+        for pixels in [(56 * 56, 28 * 28 * 20), (10 * 28 * 28, 12 * 28 * 28)] {
+            for frames in [1, 2, 5, 8] {
+                cases.extend([(96, 64), (33, 47), (300, 57)].map(|size| (cap, pixels, frames, size)));
+            }
+        }
+    }
+    compare(
+        &cases,
+        |(cap, (least, most), frames, (w, h))| {
+            format!("qwenvideo {} {least} {most} {frames} {w} {h} 4", u8::from(*cap))
+        },
+        |&(cap, (min_pixels, max_pixels), count, (w, h))| {
+            let processor = QwenVlPreprocess {
+                min_pixels,
+                max_pixels,
+                video_tokens: cap.then_some(60),
+                ..QwenVlPreprocess::videos()
+            };
+            let frames: Vec<_> = (0..count).map(|at| frame(w, h, 4 + at as u64)).collect();
+            let frames: Vec<_> = frames.iter().collect();
+            let groups: Vec<_> = frames
+                .chunks(2)
+                .map(|group| processor.preprocess(group, count).unwrap())
+                .collect();
+            let [t, rows, columns] = processor.grid(w, h, count).unwrap();
+            assert_eq!(t as usize, groups.len());
+            format!(
+                "{t} {rows} {columns} {}",
+                digest(groups.iter().map(|group| &*group.data))
+            )
+        },
+    );
+}
+
+#[test]
+fn tiles_equal_those_of_the_llava_onevision_processors() {
+    let mut cases = Vec::new();
+    for backend in BACKENDS {
+        for images in [1_u64, 2] {
+            for side in [42, 98] {
+                cases.extend(SIZES.map(|size| (backend, images, side, size)));
+            }
+        }
+    }
+    compare(
+        &cases,
+        |((name, _), images, side, (w, h))| format!("llava {name} {side} {images} {w} {h} 6"),
+        |&((_, backend), images, side, (w, h))| {
+            let pins = (1..4).flat_map(|rows| (1..4).map(move |columns| (side * columns, side * rows)));
+            let processor = LlavaOnevisionPreprocess {
+                side,
+                pinpoints: pins.collect(),
+                features: side / 14,
+                max_tiles: 9,
+                filter: Filter::Bicubic,
+                normalise: Normalise::CLIP,
+                backend,
+            };
+            let made: Vec<_> = if images == 1 {
+                processor.image(&frame(w, h, 6)).unwrap()
+            } else {
+                let squared = |at| processor.squared(&frame(w, h, 6 + at)).unwrap();
+                (0..images).map(squared).collect()
+            };
+            format!("{} {}", made.len(), pictures(&made))
+        },
+    );
+}
+
+#[test]
+fn pictures_that_are_too_narrow_are_refused() {
+    let narrow = frame(3, 601, 1);
+    assert!(QwenVlPreprocess::images().preprocess(&[&narrow], 1).is_err());
+    assert!(QwenVlPreprocess::images().preprocess(&[], 1).is_err());
+}
