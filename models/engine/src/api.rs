@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,12 +35,23 @@ pub struct EngineConfig {
     pub kv_bytes: usize,
     /// Bytes of KV at rest: prefixes of videos and states of sessions.
     pub kv_cache_bytes: usize,
+    /// Where KV at rest is kept beyond the end of the process; `None` forgets it.
+    pub kv_disk: Option<KvDisk>,
     /// Waiting this long is worth one level of [`Priority`].
     pub priority_age: Duration,
     /// Frames per run of the vision graph.
     pub vision_batch: usize,
     /// Run decode, preprocess + encode and prefill one after another instead of overlapped (for measurements).
     pub no_overlap: bool,
+}
+
+/// KV at rest in files: prefixes of videos and states of sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvDisk {
+    /// A folder for nothing else. Engines may share it.
+    pub dir: PathBuf,
+    /// Bytes of files; the least recently used go first.
+    pub bytes: u64,
 }
 
 impl Default for EngineConfig {
@@ -53,6 +65,7 @@ impl Default for EngineConfig {
             max_draft: 10,
             kv_bytes: 2 << 30,
             kv_cache_bytes: 512 << 20,
+            kv_disk: None,
             priority_age: Duration::from_secs(5),
             vision_batch: 8,
             no_overlap: false,

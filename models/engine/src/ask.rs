@@ -207,7 +207,10 @@ impl Ask {
     fn reach(&self) -> usize {
         let Talk { prompt, features, .. } = &self.talk;
         match &self.stage {
-            Stage::Watching(watching) => watching.reach(prompt, features.len()),
+            // The last token is left for when all frames have come, so that there is always a step that ends the prompt.
+            Stage::Watching(watching) => watching
+                .reach(prompt, features.len())
+                .min(prompt.ids.len().saturating_sub(1)),
             Stage::Prompting => prompt.ids.len(),
             _ => 0,
         }

@@ -10,7 +10,7 @@ use crate::{
     SamplingRequest, Schema, SessionKv, VideoPlan,
     control::Control,
     graphs::Tokens,
-    kv::{KvStore, probe},
+    kv::{Disk, KvStore, probe},
     model::Model,
     plan,
     scheduler::Scheduler,
@@ -33,7 +33,14 @@ impl Engine {
             false => model.embed(ids, &Control::endless()).map(Tokens::Embeds),
         };
         let (rows, traits) = probe(decoder, config.max_batch.max(1), context, &embed)?;
-        let store = Arc::new(KvStore::new(config.kv_cache_bytes, None));
+        let disk = match &config.kv_disk {
+            Some(disk) => {
+                let weights = format!("{}/{}", model.info.sha256, model.info.precision);
+                Some(Disk::open(disk, &weights, model.id, rows.decoder.planes())?)
+            }
+            None => None,
+        };
+        let store = Arc::new(KvStore::new(config.kv_cache_bytes, disk));
         let scheduler = Scheduler::start(Arc::new(model), rows, traits, config, store)?;
         Ok(Self(Arc::new(scheduler)))
     }
@@ -109,10 +116,10 @@ impl Engine {
         self.0.store().put(name, session);
     }
 
-    /// The state that was kept under `name`.
+    /// The state that was kept under `name`. Reads a file when it is on disk.
     #[must_use]
     pub fn kept(&self, name: &str) -> Option<SessionKv> {
-        self.0.store().get(name, self.0.model())
+        self.0.store().get(name)
     }
 
     /// Where [`Engine::kept`] would find `name`, without counting as a use.

@@ -9,6 +9,7 @@ mod rows;
 mod slab;
 mod store;
 
+pub(crate) use disk::Disk;
 pub(crate) use ledger::Ledger;
 pub(crate) use pages::{Pages, Plane, token_bytes};
 pub(crate) use probe::{Traits, probe};

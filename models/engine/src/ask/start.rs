@@ -138,9 +138,7 @@ impl Ask {
             Start::Text => self.open(desk),
             Start::Session(session) => self.continue_from(&session, desk),
             Start::Video { plan, open, prefix } => {
-                let found = prefix
-                    .as_deref()
-                    .and_then(|name| desk.store.get(name, desk.model));
+                let found = prefix.as_deref().and_then(|name| desk.store.get(name));
                 desk.metrics.looked_up(prefix.is_some(), found.is_some());
                 if let Some(session) = found {
                     return self.continue_from(&session, desk);

@@ -3,12 +3,12 @@
 //! What several of them share (the video before different questions) is there once and counts once. The least recently
 //! used goes first; with a disk tier it goes to disk first, and from there when that is full.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
 use super::disk::Disk;
-use crate::{model::Model, session::SessionKv};
+use crate::session::SessionKv;
 
 /// Where KV lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +60,14 @@ impl KvStore {
             state.shrink(self.budget)
         };
         if let Some(disk) = &self.disk {
-            // Written now and not when it goes: what is on disk when the process ends is what survives it.
+            // Now and not when it has to go: what is on disk when the process ends is what survives it.
             disk.put(name, session);
         }
         drop(evicted);
     }
 
     /// What is kept under `name`; it says where it was.
-    pub(crate) fn get(&self, name: &str, model: &Model) -> Option<SessionKv> {
+    pub(crate) fn get(&self, name: &str) -> Option<SessionKv> {
         let mut state = self.state.lock();
         state.clock += 1;
         let now = state.clock;
@@ -76,11 +76,11 @@ impl KvStore {
             return Some(entry.session.clone());
         }
         drop(state);
-        let session = self.disk.as_ref()?.get(name, model)?;
+        let session = self.disk.as_ref()?.get(name)?;
         let mut state = self.state.lock();
-        state.insert(name, session.clone());
+        state.insert(name, SessionKv(Arc::clone(&session.0), KvTier::Host));
         drop(state.shrink(self.budget));
-        Some(SessionKv(session.0, KvTier::Disk))
+        Some(session)
     }
 
     /// Where `name` would be found, without counting as a use.
