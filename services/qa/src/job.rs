@@ -66,7 +66,8 @@ pub(crate) fn video_target(
     Ok(AskTarget::Video {
         plan,
         open: Box::new(open),
-        key: None,
+        // Pictures come out the same however many threads decode them, so the bytes decide.
+        key: Some(source.key().as_str().to_owned()),
     })
 }
 

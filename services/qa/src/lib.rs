@@ -1,8 +1,7 @@
 //! Questions about files and sessions.
 //!
-//! Owns: validation, admission, the life of an ask (open, index, plan, queue, stream, result), sessions and their
-//! bounded cache of KV states, idempotency, operations; the services `QaService` and `google.longrunning.Operations`.
-//! Does not own: sources (catalog), frames (decode), inference (engine).
+//! Owns: validation, admission, the life of an ask (open, index, plan, queue, stream, result), sessions, idempotency, operations; the services `QaService` and `google.longrunning.Operations`.
+//! Does not own: sources (catalog), frames (decode), inference and the KV states of sessions (engine).
 //!
 //! An ask is one future: dropping it, by a client that goes away, a deadline or a shutdown, drops the engine's handle
 //! and the decoder's flag, and so frees everything. Starts one task per response stream and per operation, all in one
@@ -10,10 +9,8 @@
 //! refused), operations ([`QaLimits::max_operations`], surplus is refused).
 //!
 //! ```
-//! let cache = reelsight_qa::KvCache::new(100);
-//! cache.put("one", "state", 60);
-//! cache.put("two", "state", 60);
-//! assert!(cache.get("one").is_none() && cache.get("two").is_some(), "bounded by bytes");
+//! let limits = reelsight_qa::QaLimits::default();
+//! assert!(limits.max_active + limits.max_queued > 0, "asks beyond these are refused, not kept");
 //! ```
 
 mod accept;
@@ -21,8 +18,8 @@ mod ask;
 mod convert;
 mod error;
 mod forms;
+mod headers;
 mod job;
-mod kv_cache;
 mod models;
 mod operations;
 mod operations_service;
@@ -35,7 +32,6 @@ mod sessions;
 mod validate;
 
 pub use error::QaError;
-pub use kv_cache::KvCache;
 pub use models::Models;
 pub use operations_service::OperationsService;
 pub use qa::{Parts, Qa, QaLimits};

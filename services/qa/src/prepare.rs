@@ -181,7 +181,7 @@ impl Qa {
             frames_decoded: 0,
             ..stored.record.sampling_report.clone().unwrap_or_default()
         };
-        let (state, rebuilt) = if let Some(state) = self.0.kv.get(id) {
+        let (state, rebuilt) = if let Some(state) = self.kept_state(engine, id).await? {
             (state, false)
         } else {
             run.status.enter(Stage::Decoding);

@@ -14,7 +14,7 @@ use reelsight_store::{PageTokens, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{KvCache, Models, QaError, convert::report_from_plan, operations::Running, validate};
+use crate::{Models, QaError, convert::report_from_plan, headers::Headers, operations::Running, sessions::session_of, validate};
 
 /// Bounds of everything that waits or is kept.
 #[derive(Debug, Clone)]
@@ -25,7 +25,8 @@ pub struct QaLimits {
     pub max_queued: usize,
     /// Operations that run or wait. Default 256.
     pub max_operations: usize,
-    /// Bytes of KV states of sessions. Default 512 MiB.
+    /// Bytes of KV at rest (states of sessions, prefixes of videos), for each model; the same number that the engines
+    /// were configured with. Default 512 MiB.
     pub session_bytes: usize,
     /// How long a session lives after its last use. Default one hour.
     pub session_ttl: Duration,
@@ -87,7 +88,7 @@ pub struct Qa(pub(crate) Arc<Inner>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) parts: Parts,
-    pub(crate) kv: KvCache,
+    pub(crate) headers: Headers,
     pub(crate) locks: KeyedLocks,
     pub(crate) running: Running,
     admission: Arc<Semaphore>,
@@ -103,11 +104,10 @@ impl Qa {
         let limits = &parts.limits;
         let admission = Arc::new(Semaphore::new(limits.max_active + limits.max_queued));
         let operations = Arc::new(Semaphore::new(limits.max_operations));
-        let kv = KvCache::new(limits.session_bytes);
         let (locks, running) = (KeyedLocks::default(), Running::default());
         let qa = Self(Arc::new(Inner {
             parts,
-            kv,
+            headers: Headers::default(),
             locks,
             running,
             admission,
@@ -126,7 +126,13 @@ impl Qa {
     /// Sessions whose KV state is in memory.
     #[must_use]
     pub fn cached_sessions(&self) -> usize {
-        self.0.kv.len()
+        self.kept_sessions().len()
+    }
+
+    /// Ids of sessions whose KV state is in memory.
+    fn kept_sessions(&self) -> Vec<String> {
+        let names = self.models().all().flat_map(reelsight_engine::Engine::kept_names);
+        names.filter_map(|name| session_of(&name).map(str::to_owned)).collect()
     }
 
     /// A place among the asks that run or wait.
@@ -168,7 +174,8 @@ impl Qa {
         let (replies, operations) = (ago(limits.keep_replies), ago(limits.keep_operations));
         // An expired session is still known for a while, so that a late follow-up learns why it is refused.
         let sessions = ago(limits.max_session_ttl);
-        let cached = self.0.kv.sessions();
+        let mut cached = self.kept_sessions();
+        cached.extend(self.0.headers.sessions());
         let dead = self.0.parts.store.run(move |db| {
             db.sweep_replies(replies)?;
             db.sweep_operations(operations)?;
@@ -176,7 +183,7 @@ impl Qa {
             db.dead_sessions(cached, now)
         });
         for session in dead.await? {
-            self.0.kv.remove(&session);
+            self.forget_state(&session);
         }
         Ok(())
     }

@@ -236,7 +236,7 @@ impl Qa {
         let id = session_id(name)?.to_owned();
         let key = id.clone();
         let found = self.0.parts.store.run(move |db| db.delete_session(&key)).await?;
-        self.0.kv.remove(&id);
+        self.forget_state(&id);
         let missing = || QaError::NotFound {
             kind: "reelsight.v1.Session",
             name: name.to_owned(),

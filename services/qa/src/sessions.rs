@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use prost::Message as _;
 use reelsight_catalog::Resolved;
 use reelsight_decode::PacketIndex;
-use reelsight_engine::{AskOutcome, AskTarget, Engine, GenerationOptions, SamplingRequest, SessionKv};
+use reelsight_engine::{
+    AskOutcome, AskTarget, Engine, GenerationOptions, KvTier, SamplingRequest, SessionKv,
+};
 use reelsight_proto::{
     time::{now_millis, timestamp_from_millis},
     v1::{
@@ -24,6 +26,9 @@ use crate::{
     validate::{self, invalid},
 };
 
+/// How the names of sessions begin.
+const SESSIONS: &str = "sessions/";
+
 /// A session as it was written down.
 pub(crate) struct Stored {
     pub(crate) row: SessionRow,
@@ -34,7 +39,7 @@ pub(crate) struct Stored {
 
 /// The id in `sessions/{id}`.
 pub(crate) fn session_id(name: &str) -> Result<&str, QaError> {
-    let id = name.strip_prefix("sessions/").filter(|id| {
+    let id = name.strip_prefix(SESSIONS).filter(|id| {
         !id.is_empty()
             && id.len() <= 64
             && id
@@ -71,7 +76,7 @@ impl Qa {
     pub(crate) async fn live_session(&self, id: &str) -> Result<Stored, QaError> {
         let stored = self.stored_session(id).await?;
         if stored.row.expires_ms <= now_millis() {
-            self.0.kv.remove(id);
+            self.forget_state(id);
             return Err(QaError::SessionExpired(format!("sessions/{id}")));
         }
         Ok(stored)
@@ -81,10 +86,11 @@ impl Qa {
     pub(crate) fn session_message(&self, stored: Stored) -> Session {
         let Stored { row, turns, record } = stored;
         let expired = row.expires_ms <= now_millis();
-        let tier = if self.0.kv.contains(&row.id) {
-            CacheTier::HostKv
-        } else {
-            CacheTier::Source
+        let engine = self.models().get(&record.model).ok();
+        let tier = match engine.and_then(|engine| engine.kept_in(&kept_name(&row.id))) {
+            Some(KvTier::Host) => CacheTier::HostKv,
+            Some(KvTier::Disk) => CacheTier::DiskKv,
+            None => CacheTier::Source,
         };
         Session {
             name: format!("sessions/{}", row.id),
@@ -142,8 +148,8 @@ impl Qa {
             turn.map_or(Ok(()), |turn| db.add_turn(&row.id, &turn))
         });
         write.await?;
-        self.0.kv.put_headers(id, headers);
-        self.keep_state(id, outcome.session.as_ref());
+        self.0.headers.put(id, headers);
+        keep_state(engine, id, outcome.session.as_ref());
         Ok(())
     }
 
@@ -155,8 +161,9 @@ impl Qa {
         outcome: &AskOutcome,
     ) -> Result<(), QaError> {
         let (id, ttl_ms, turn) = (stored.row.id.clone(), stored.row.ttl_ms, turn(accepted));
+        let engine = self.models().get(&stored.record.model)?.clone();
         if self.renew_session(stored, ttl_ms, Some(turn)).await?.is_some() {
-            self.keep_state(&id, outcome.session.as_ref());
+            keep_state(&engine, &id, outcome.session.as_ref());
         }
         Ok(())
     }
@@ -195,10 +202,23 @@ impl Qa {
         Ok(write.await?.then_some(stored))
     }
 
-    pub(crate) fn keep_state(&self, id: &str, state: Option<&SessionKv>) {
-        if let Some(state) = state {
-            self.0.kv.put(id, state.clone(), state.bytes());
+    /// The KV state of a session, if there still is one.
+    pub(crate) async fn kept_state(&self, engine: &Engine, id: &str) -> Result<Option<SessionKv>, QaError> {
+        let (engine, name) = (engine.clone(), kept_name(id));
+        if engine.kept_in(&name) == Some(KvTier::Disk) {
+            let read = self.0.parts.tracker.spawn_blocking(move || engine.kept(&name));
+            return read
+                .await
+                .map_err(|_panicked| QaError::Internal("a KV state could not be read"));
         }
+        Ok(engine.kept(&name))
+    }
+
+    /// Forgets what is kept of a session.
+    pub(crate) fn forget_state(&self, id: &str) {
+        let name = kept_name(id);
+        self.models().all().for_each(|engine| engine.forget(&name));
+        self.0.headers.remove(id);
     }
 
     /// Makes a session's state again from its source and its earlier questions.
@@ -210,7 +230,7 @@ impl Qa {
     ) -> Result<SessionKv, QaError> {
         let name = format!("sessions/{}", stored.row.id);
         let mut source = stored.record.source.clone().unwrap_or_default();
-        source.request_headers = self.0.kv.headers(&stored.row.id);
+        source.request_headers = self.0.headers.get(&stored.row.id);
         let resolved = self.0.parts.sources.open(&source).await?;
         if resolved.key().as_str() != stored.row.source_key {
             return Err(QaError::SourceChanged(name));
@@ -241,7 +261,7 @@ impl Qa {
             )?;
             state = state_of(job::finish(handle).await?)?;
         }
-        self.keep_state(&id, Some(&state));
+        keep_state(engine, &id, Some(&state));
         Ok(state)
     }
 
@@ -267,6 +287,22 @@ impl Qa {
             &parts.limits,
             count.clone(),
         )
+    }
+}
+
+/// Under which name engines keep the state of a session.
+fn kept_name(id: &str) -> String {
+    format!("{SESSIONS}{id}")
+}
+
+/// The session whose state engines keep as `name`.
+pub(crate) fn session_of(name: &str) -> Option<&str> {
+    name.strip_prefix(SESSIONS)
+}
+
+fn keep_state(engine: &Engine, id: &str, state: Option<&SessionKv>) {
+    if let Some(state) = state {
+        engine.keep(&kept_name(id), state);
     }
 }
 

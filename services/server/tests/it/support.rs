@@ -148,8 +148,10 @@ impl Harness {
         };
         (config.qa.max_active, config.qa.max_queued) = (MAX_ACTIVE, MAX_QUEUED);
         change(&mut config);
+        let kv_cache_bytes = config.qa.session_bytes;
         let engines = tokio::task::spawn_blocking(move || {
             let config = EngineConfig {
+                kv_cache_bytes,
                 intra_threads: 1,
                 max_active: MAX_ACTIVE,
                 max_queued: MAX_QUEUED,
