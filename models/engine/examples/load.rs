@@ -92,8 +92,13 @@ fn throughput(load: &dyn Fn() -> Engine) -> Value {
         let begun = Instant::now();
         let mut tokens = 0;
         if together {
-            let handles: Vec<_> = (0..TOGETHER).map(|seed| submit(&engine, seed, PROMPT, ANSWER)).collect();
-            tokens += handles.into_iter().map(|handle| wait(handle).completion_tokens).sum::<usize>();
+            let handles: Vec<_> = (0..TOGETHER)
+                .map(|seed| submit(&engine, seed, PROMPT, ANSWER))
+                .collect();
+            tokens += handles
+                .into_iter()
+                .map(|handle| wait(handle).completion_tokens)
+                .sum::<usize>();
         } else {
             for seed in 0..TOGETHER {
                 tokens += wait(submit(&engine, seed, PROMPT, ANSWER)).completion_tokens;
@@ -101,7 +106,10 @@ fn throughput(load: &dyn Fn() -> Engine) -> Value {
         }
         let secs = begun.elapsed().as_secs_f64();
         let after = engine.metrics();
-        let (steps, runs) = (after.step_secs - before.step_secs, after.run_secs - before.run_secs);
+        let (steps, runs) = (
+            after.step_secs - before.step_secs,
+            after.run_secs - before.run_secs,
+        );
         (tokens as f64 / secs, 1.0 - runs / steps, after)
     };
     let (alone, _, single) = measure(false);
@@ -127,13 +135,18 @@ fn gap(engine: &Engine) -> Value {
         .collect();
     std::thread::sleep(Duration::from_millis(2000));
     let prefill = wait(submit(engine, 77, long, 2));
-    let slice = spans(&prefill.trace, "prefill").map(|span| span.duration).max().unwrap();
+    let slice = spans(&prefill.trace, "prefill")
+        .map(|span| span.duration)
+        .max()
+        .unwrap();
     let mut worst = Duration::ZERO;
     let mut step = Duration::ZERO;
     for outcome in running.into_iter().map(wait) {
         let decoded: Vec<_> = spans(&outcome.trace, "decode").collect();
         step = step.max(decoded.iter().map(|span| span.duration).max().unwrap_or_default());
-        let gaps = decoded.windows(2).map(|pair| pair[1].start + pair[1].duration - pair[0].start - pair[0].duration);
+        let gaps = decoded
+            .windows(2)
+            .map(|pair| pair[1].start + pair[1].duration - pair[0].start - pair[0].duration);
         worst = worst.max(gaps.max().unwrap_or_default());
     }
     json!({
@@ -163,7 +176,10 @@ fn follow_up(engine: &Engine) -> Value {
         return Value::Null;
     };
     let second = ask(AskTarget::Session(session), "And now?").unwrap();
-    let (one, two) = (first.times.first_token.as_secs_f64(), second.times.first_token.as_secs_f64());
+    let (one, two) = (
+        first.times.first_token.as_secs_f64(),
+        second.times.first_token.as_secs_f64(),
+    );
     json!({
         "prompt_tokens": first.prompt_tokens, "cached_tokens": second.cached_tokens, "first_secs": one,
         "follow_up_secs": two, "ratio": one / two,
@@ -174,7 +190,9 @@ fn follow_up(engine: &Engine) -> Value {
 fn running_memory(engine: &Engine) -> Value {
     wait(submit(engine, 5, 1024, 2));
     let before = resident();
-    let handles: Vec<_> = (0..TOGETHER).map(|seed| submit(engine, seed, 1024, 400)).collect();
+    let handles: Vec<_> = (0..TOGETHER)
+        .map(|seed| submit(engine, seed, 1024, 400))
+        .collect();
     let mut grown = 0;
     let mut predicted = 0;
     while engine.active() == TOGETHER || engine.queued() > 0 || grown == 0 {

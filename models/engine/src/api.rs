@@ -37,6 +37,8 @@ pub struct EngineConfig {
     pub kv_cache_bytes: usize,
     /// Where KV at rest is kept beyond the end of the process; `None` forgets it.
     pub kv_disk: Option<KvDisk>,
+    /// Trace every ask; what the last one did is at [`crate::Engine::last_trace`].
+    pub trace: bool,
     /// Waiting this long is worth one level of [`Priority`].
     pub priority_age: Duration,
     /// Frames per run of the vision graph.
@@ -66,6 +68,7 @@ impl Default for EngineConfig {
             kv_bytes: 2 << 30,
             kv_cache_bytes: 512 << 20,
             kv_disk: None,
+            trace: false,
             priority_age: Duration::from_secs(5),
             vision_batch: 8,
             no_overlap: false,

@@ -225,7 +225,7 @@ impl Ask {
             return Err(EngineError::Cancelled);
         }
         // What cannot be done in time is better not begun.
-        let needed = desk.metrics.prefill_time(self.to_prefill());
+        let needed = desk.metrics.prefill_time(self.to_prefill(desk.store));
         let late = |deadline: Instant| Instant::now() + needed >= deadline;
         if self.control.deadline.is_some_and(late) {
             return Err(EngineError::DeadlineExceeded { started: false });

@@ -7,7 +7,7 @@ use reelsight_registry::ModelFolder;
 
 use crate::{
     AskHandle, AskJob, AskTarget, EngineConfig, EngineError, EngineMetrics, KvTier, ModelInfo,
-    SamplingRequest, Schema, SessionKv, VideoPlan,
+    SamplingRequest, Schema, SessionKv, TraceSpan, VideoPlan,
     control::Control,
     graphs::Tokens,
     kv::{Disk, KvStore, probe},
@@ -108,6 +108,12 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> EngineMetrics {
         self.0.metrics()
+    }
+
+    /// What was done when for the last ask that ended, with [`EngineConfig::trace`].
+    #[must_use]
+    pub fn last_trace(&self) -> Vec<TraceSpan> {
+        self.0.last_trace()
     }
 
     /// Keeps the state of a session under `name`, as long as there is room: least recently used ones go first, and the

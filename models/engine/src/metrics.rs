@@ -8,12 +8,14 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::draft::Outcome;
+use crate::{TraceSpan, draft::Outcome};
 
 /// Samples of which quantiles are told.
 const WINDOW: usize = 512;
-/// Weight of a new measurement in a running mean.
-const SMOOTH: f64 = 0.2;
+/// Tokens of a slice of prefill from which its time says something about tokens.
+const TELLING: usize = 32;
+/// How fast the best time of a token is forgotten, from one slice to the next.
+const FORGET: f64 = 1.02;
 
 /// A quantity that is measured again and again.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -128,10 +130,12 @@ struct State {
     first_token: Series,
     token: Series,
     batch: Series,
-    /// Seconds of one token of prefill.
+    /// Seconds of one token of prefill, at best.
     prefill_token: Option<f64>,
     /// Threads of pipelines that were told to stop.
     ending: Vec<JoinHandle<()>>,
+    /// What the last traced ask did.
+    last_trace: Vec<TraceSpan>,
 }
 
 /// Where the scheduler writes its figures down.
@@ -157,8 +161,11 @@ impl Recorder {
         state.figures.prefill_steps += 1;
         state.figures.prefilled_tokens += tokens as u64;
         let each = took.as_secs_f64() / tokens.max(1) as f64;
-        let known = state.prefill_token.unwrap_or(each);
-        state.prefill_token = Some(known + SMOOTH * (each - known));
+        // Short runs cost what a run costs, not what tokens cost; and nobody is refused for a slow moment.
+        if tokens >= TELLING {
+            let known = state.prefill_token.unwrap_or(each);
+            state.prefill_token = Some(each.min(known * FORGET));
+        }
     }
 
     pub(crate) fn decoded(&self, batch: usize) {
@@ -203,7 +210,18 @@ impl Recorder {
         (state.figures.kv_running_bytes, state.figures.kv_reserved_bytes) = (running, reserved);
     }
 
-    /// How long prefilling `tokens` takes, going by what was measured.
+    /// Keeps the trace of an ask that has ended.
+    pub(crate) fn traced(&self, spans: &[TraceSpan]) {
+        if !spans.is_empty() {
+            self.0.lock().last_trace = spans.to_vec();
+        }
+    }
+
+    pub(crate) fn last_trace(&self) -> Vec<TraceSpan> {
+        self.0.lock().last_trace.clone()
+    }
+
+    /// How long prefilling `tokens` takes at best, going by what was measured.
     pub(crate) fn prefill_time(&self, tokens: usize) -> Duration {
         let each = self.0.lock().prefill_token.unwrap_or(0.0);
         Duration::try_from_secs_f64(each * tokens as f64).unwrap_or(Duration::MAX)

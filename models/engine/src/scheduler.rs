@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 pub(crate) use plan::{Item, Step, Work};
 
 use crate::{
-    AskHandle, AskJob, EngineConfig, EngineError, EngineMetrics,
+    AskHandle, AskJob, EngineConfig, EngineError, EngineMetrics, TraceSpan,
     events::Events,
     kv::{KvStore, Rows, Traits},
     metrics::Recorder,
@@ -165,6 +165,10 @@ impl Scheduler {
             kv_disk_bytes: self.shared.store.disk_bytes(),
             ..self.shared.metrics.snapshot()
         }
+    }
+
+    pub(crate) fn last_trace(&self) -> Vec<TraceSpan> {
+        self.shared.metrics.last_trace()
     }
 
     /// Cancels everything and joins the thread.

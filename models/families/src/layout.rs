@@ -49,7 +49,9 @@ pub(crate) fn messages(
     let mut messages = Vec::new();
     let asked = |text: &str| match forbidden(text) {
         Some(token) => Err(FamilyError::ControlToken { token }),
-        None => Ok(Part::Text { text: text.to_owned() }),
+        None => Ok(Part::Text {
+            text: text.to_owned(),
+        }),
     };
     if let Some(system) = &conversation.system {
         messages.push(Message {
@@ -66,7 +68,10 @@ pub(crate) fn messages(
         if !turn.question.is_empty() || content.is_empty() {
             content.push(asked(&turn.question)?);
         }
-        messages.push(Message { role: "user", content });
+        messages.push(Message {
+            role: "user",
+            content,
+        });
         if let Some(answer) = &turn.answer {
             // A model can spell out a control token letter by letter; its answer must not act as one.
             let mut text = answer.clone();

@@ -18,9 +18,7 @@ mod settings;
 mod smolvlm;
 mod text_decoder;
 
-pub use conversation::{
-    ChatTurn, Conversation, FrameSlot, Media, Positions, Prompt, Turn, VideoShown,
-};
+pub use conversation::{ChatTurn, Conversation, FrameSlot, Media, Positions, Prompt, Turn, VideoShown};
 pub use error::FamilyError;
 pub use family::Family;
 pub use load::{SUPPORTED, end_tokens, load, tokenizer};

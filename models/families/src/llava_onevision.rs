@@ -18,7 +18,9 @@ use crate::{
     grid::{Grid, Tiled},
     layout::{Expansion, Marks, SlotPlan, lay_out, messages},
     load::special_token,
-    settings::{TextSizes, backend, filter, image_processor, normalise, side, template, token_id, video_processor},
+    settings::{
+        TextSizes, backend, filter, image_processor, normalise, side, template, token_id, video_processor,
+    },
 };
 
 const IMAGE: &str = "<image>";
@@ -68,7 +70,10 @@ impl LlavaOnevision {
         Ok(Self {
             name: folder.family().to_owned(),
             template: template(folder)?.ok_or_else(missing)?,
-            bos: special_token(&folder.json("tokenizer_config.json")?.unwrap_or_default(), "bos_token"),
+            bos: special_token(
+                &folder.json("tokenizer_config.json")?.unwrap_or_default(),
+                "bos_token",
+            ),
             sizes: TextSizes::read(folder, tokenizer)?,
             visual: [token_id(tokenizer, IMAGE)?, token_id(tokenizer, VIDEO)?],
             features: features as usize,
@@ -188,7 +193,9 @@ impl Family for LlavaOnevision {
     }
 
     fn video_pixels(&self, frames: &[RgbFrame], _video: &VideoShown) -> Result<VisionInput, FamilyError> {
-        let frame = frames.first().ok_or_else(|| Self::refused("a video without frames"))?;
+        let frame = frames
+            .first()
+            .ok_or_else(|| Self::refused("a video without frames"))?;
         Ok(VisionInput::Picture(self.videos.frame(frame)?))
     }
 

@@ -16,7 +16,9 @@ use crate::{
     Conversation, Family, FamilyError, Media, Positions, Prompt, VideoShown,
     layout::{Expansion, Marks, SlotPlan, lay_out, messages},
     load::special_token,
-    settings::{TextSizes, backend, filter, image_processor, normalise, side, template, token_id, video_processor},
+    settings::{
+        TextSizes, backend, filter, image_processor, normalise, side, template, token_id, video_processor,
+    },
 };
 
 const IMAGE: &str = "<|image_pad|>";
@@ -62,7 +64,9 @@ impl QwenVl {
         let missing = || FamilyError::config("chat_template.jinja", "there is none");
         let (stills, videos) = (image_processor(folder)?, video_processor(folder)?);
         let number = |name: &str, default: usize| {
-            let value = videos[name].as_u64().and_then(|value| usize::try_from(value).ok());
+            let value = videos[name]
+                .as_u64()
+                .and_then(|value| usize::try_from(value).ok());
             value.filter(|&value| value > 0).unwrap_or(default)
         };
         let timed = folder.family() == "qwen2_5_vl";
@@ -74,7 +78,10 @@ impl QwenVl {
         Ok(Self {
             name: folder.family().to_owned(),
             template: template(folder)?.ok_or_else(missing)?,
-            bos: special_token(&folder.json("tokenizer_config.json")?.unwrap_or_default(), "bos_token"),
+            bos: special_token(
+                &folder.json("tokenizer_config.json")?.unwrap_or_default(),
+                "bos_token",
+            ),
             sizes: TextSizes::read(folder, tokenizer)?,
             visual: [token_id(tokenizer, IMAGE)?, token_id(tokenizer, VIDEO)?],
             images: preprocess(folder, &stills, QwenVlPreprocess::images())?,
@@ -95,7 +102,9 @@ impl QwenVl {
 
     fn expansion(&self, medium: &Media) -> Result<(Expansion, Grid), FamilyError> {
         let (mark, processor, patches, interval) = match medium {
-            Media::Image { width, height } => (IMAGE, &self.images, self.images.grid(*width, *height, 1)?, 1.0),
+            Media::Image { width, height } => {
+                (IMAGE, &self.images, self.images.grid(*width, *height, 1)?, 1.0)
+            }
             Media::Video(video) => {
                 let (width, height) = video.size.ok_or_else(|| FamilyError::Refused {
                     what: "a video of unknown size",

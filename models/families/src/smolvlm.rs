@@ -18,9 +18,7 @@ use crate::{
     layout::{Expansion, Marks, SlotPlan, lay_out, messages},
     load::special_token,
     numbers::{duration, stamp, words},
-    settings::{
-        TextSizes, backend, filter, image_processor, normalise, template, token_id, video_processor,
-    },
+    settings::{TextSizes, backend, filter, image_processor, normalise, template, token_id, video_processor},
 };
 
 const VIDEO_CHAT_TEMPLATE: &str = "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}{% elif line['type'] == 'image' %}{{ '<image>' }}{% elif line['type'] == 'video' %}{{ '<video>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";

@@ -21,7 +21,9 @@ use support::{Runner, picture, twin};
 const TOLERANCE: f32 = 1e-3;
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
 }
 
 fn number(value: &Value) -> u32 {
@@ -30,7 +32,9 @@ fn number(value: &Value) -> u32 {
 
 fn numbers(value: &Value) -> Vec<u32> {
     let text = value.as_str().unwrap();
-    text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    text.split_whitespace()
+        .map(|number| number.parse().unwrap())
+        .collect()
 }
 
 /// A medium of a case with its frames.
@@ -51,7 +55,9 @@ fn show(family: &dyn Family, medium: &Value, expected: &mut impl Iterator<Item =
     let (frames, fps) = (number(&medium["frames"]), number(&medium["fps"]));
     let timeline = support::timeline(frames, fps);
     let (rate, most) = family.default_sampling();
-    let picked = sample(&timeline, &family.sampling_rule(rate, most), None).unwrap().frames;
+    let picked = sample(&timeline, &family.sampling_rule(rate, most), None)
+        .unwrap()
+        .frames;
     let picked: Vec<u32> = picked.iter().map(|&at| u32::try_from(at).unwrap()).collect();
     assert_eq!(picked, expected.next().unwrap(), "sampled frames of {medium}");
     let video = VideoShown {
@@ -75,7 +81,10 @@ fn duration(timeline: &Timeline) -> f64 {
 fn conversation(case: &Value, media: &[Shown]) -> Conversation {
     let mut media = media.iter().map(|shown| shown.media.clone());
     let turn = |turn: &Value| ChatTurn {
-        media: media.by_ref().take(turn["media"].as_array().unwrap().len()).collect(),
+        media: media
+            .by_ref()
+            .take(turn["media"].as_array().unwrap().len())
+            .collect(),
         question: turn["question"].as_str().unwrap().to_owned(),
         answer: turn["answer"].as_str().map(ToOwned::to_owned),
     };
@@ -123,7 +132,8 @@ fn digest(media: &[Shown], inputs: &[Vec<VisionInput>]) -> Option<String> {
 /// Runs all cases of a family; `manifest` is what `reelsight.json` says where the case does not.
 fn holds(name: &str) {
     let root = twin(name);
-    let cases: Value = serde_json::from_slice(&std::fs::read(golden(&format!("{name}.json"))).unwrap()).unwrap();
+    let cases: Value =
+        serde_json::from_slice(&std::fs::read(golden(&format!("{name}.json"))).unwrap()).unwrap();
     let rows = std::fs::read(golden(&format!("{name}.f32"))).unwrap();
     let cases = cases.as_array().unwrap();
     assert!(cases.len() >= 20);
@@ -173,7 +183,12 @@ fn holds(name: &str) {
             "{name} {at}: pixels"
         );
 
-        let features = runner.see(&*family, &media.iter().map(|shown| &shown.media).collect::<Vec<_>>(), &prompt, &inputs);
+        let features = runner.see(
+            &*family,
+            &media.iter().map(|shown| &shown.media).collect::<Vec<_>>(),
+            &prompt,
+            &inputs,
+        );
         let (first, tokens) = runner.greedy(&prompt, &features, &end, 8);
         let off = first
             .iter()

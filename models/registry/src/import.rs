@@ -51,7 +51,8 @@ pub fn select(source: &str, files: &[Listed], precision: Option<&str>) -> Result
     };
     let has = |path: &str| files.iter().any(|file| file.path == path);
     if has(crate::genai::FILE) {
-        let top = |file: &&Listed| !file.path.contains('/') && (is_settings(&file.path) || is_graph(&file.path));
+        let top =
+            |file: &&Listed| !file.path.contains('/') && (is_settings(&file.path) || is_graph(&file.path));
         return Ok(Selection {
             files: files.iter().filter(top).cloned().collect(),
             precision: None,
@@ -83,7 +84,9 @@ pub fn select(source: &str, files: &[Listed], precision: Option<&str>) -> Result
         None => best.0,
         Some(wanted) if suffix(wanted).is_none() || !available.iter().any(|name| name == wanted) => {
             let all = available.join(", ");
-            return Err(unsupported(format!("it has no decoder in {wanted}, only in {all}")));
+            return Err(unsupported(format!(
+                "it has no decoder in {wanted}, only in {all}"
+            )));
         }
         Some(wanted) => wanted,
     };
@@ -230,7 +233,10 @@ impl Staging {
         let mut lines = String::new();
         for file in opened.used_files()? {
             let name = file.to_string_lossy().replace('\\', "/");
-            lines.push_str(&format!("{}  {name}\n", crate::digest::sha256(&folder.join(&file))?));
+            lines.push_str(&format!(
+                "{}  {name}\n",
+                crate::digest::sha256(&folder.join(&file))?
+            ));
         }
         write(&folder.join(SUMS_FILE), lines.as_bytes())?;
         fs::rename(&folder, &target).map_err(RegistryError::io(&target))?;
@@ -277,9 +283,8 @@ fn write_manifest(root: &Path, manifest: &Manifest) -> Result<(), RegistryError>
     // Refuses a file that is no manifest before it is built upon.
     Manifest::read(root)?;
     let mut object: Map<String, Value> = match fs::read(&path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|error| RegistryError::corrupt(&path, error.to_string()))?
-        }
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map_err(|error| RegistryError::corrupt(&path, error.to_string()))?,
         Err(_) => Map::new(),
     };
     let said = serde_json::to_value(manifest).unwrap_or_default();

@@ -113,7 +113,11 @@ pub(crate) fn precisions(graphs: &Path) -> Vec<(&'static str, Vec<Role>)> {
 /// The file of a role: the first of its stems that is there, else the usual one.
 pub(crate) fn graph_file(graphs: &Path, role: Role, suffix: &str) -> PathBuf {
     let file = |stem: &str| graphs.join(format!("{stem}{suffix}.onnx"));
-    let found = role.stems().iter().map(|stem| file(stem)).find(|file| file.is_file());
+    let found = role
+        .stems()
+        .iter()
+        .map(|stem| file(stem))
+        .find(|file| file.is_file());
     found.unwrap_or_else(|| file(role.stem()))
 }
 
@@ -136,11 +140,12 @@ pub(crate) fn detect(root: &Path) -> Result<Layout, RegistryError> {
     if has(Role::Decoder) || has(Role::EmbedTokens) {
         return Ok(Layout::TextOnly);
     }
-    let why = if root.join("model.safetensors").is_file() || root.join("model.safetensors.index.json").is_file() {
-        "it holds PyTorch weights only: export it to ONNX first"
-    } else {
-        "it holds no onnx/decoder_model_merged.onnx or onnx/model.onnx"
-    };
+    let why =
+        if root.join("model.safetensors").is_file() || root.join("model.safetensors.index.json").is_file() {
+            "it holds PyTorch weights only: export it to ONNX first"
+        } else {
+            "it holds no onnx/decoder_model_merged.onnx or onnx/model.onnx"
+        };
     Err(RegistryError::Unsupported {
         path: root.to_owned(),
         why: why.into(),

@@ -4,10 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{
-    Dim, Port, RegistryError, Role,
-    choose::Graphs,
-};
+use crate::{Dim, Port, RegistryError, Role, choose::Graphs};
 
 /// Compares what graphs and configuration say of the same sizes, as far as both say it.
 pub(crate) fn check(root: &Path, config: &Value, graphs: &Graphs) -> Result<(), RegistryError> {
@@ -20,7 +17,10 @@ pub(crate) fn check(root: &Path, config: &Value, graphs: &Graphs) -> Result<(), 
     let output = |role: Role| graphs.get(&role).and_then(|graph| graph.summary.outputs.first());
     let embeds = decoder.input("inputs_embeds");
     if embeds.is_none() && decoder.input("input_ids").is_none() && !decoder.inputs.is_empty() {
-        return Err(mixed(root, "the decoder takes neither inputs_embeds nor input_ids"));
+        return Err(mixed(
+            root,
+            "the decoder takes neither inputs_embeds nor input_ids",
+        ));
     }
     if embeds.is_some() && !graphs.contains_key(&Role::EmbedTokens) {
         return Err(RegistryError::MissingFiles {
@@ -48,13 +48,20 @@ pub(crate) fn check(root: &Path, config: &Value, graphs: &Graphs) -> Result<(), 
             embeds.and_then(width),
         ),
         ("number of layers", layers, said("num_hidden_layers")),
-        ("size of the vocabulary", logits.and_then(width), said("vocab_size")),
+        (
+            "size of the vocabulary",
+            logits.and_then(width),
+            said("vocab_size"),
+        ),
     ];
     for (what, graph, other) in pairs {
         if let (Some(graph), Some(other)) = (graph, other)
             && graph != other
         {
-            return Err(mixed(root, format!("the {what} is {graph} in one graph and {other} elsewhere")));
+            return Err(mixed(
+                root,
+                format!("the {what} is {graph} in one graph and {other} elsewhere"),
+            ));
         }
     }
     Ok(())

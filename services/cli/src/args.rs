@@ -108,11 +108,20 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) allow_unsandboxed: bool,
     /// Asks that run at the same time.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) max_active: u16,
     /// Asks that wait beyond those; one more is refused with `RESOURCE_EXHAUSTED`.
     #[arg(long, default_value_t = 32)]
     pub(crate) max_queued: u16,
+    /// Bytes of KV cache that running asks may take room for; those that do not fit beside others wait.
+    #[arg(long, value_name = "BYTES", default_value_t = 2 << 30)]
+    pub(crate) kv_bytes: usize,
+    /// Bytes of KV cache at rest, in memory: sessions, and videos that were asked about.
+    #[arg(long, value_name = "BYTES", default_value_t = 512 << 20)]
+    pub(crate) kv_cache_bytes: usize,
+    /// Bytes of KV cache at rest in files below the data directory, which survive a restart; 0 keeps none.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub(crate) kv_disk_bytes: u64,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 }
@@ -137,6 +146,9 @@ pub(crate) struct AskArgs {
     pub(crate) max_frames: Option<u32>,
     #[command(flatten)]
     pub(crate) generation: GenerationArgs,
+    /// Write what the scheduler did when as a Chrome trace (chrome://tracing, Perfetto); in-process asks only.
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    pub(crate) trace: Option<PathBuf>,
     /// Give up after this long, for example `30s`.
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<std::time::Duration>,

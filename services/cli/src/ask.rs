@@ -14,7 +14,7 @@ use crate::{
     args::AskArgs,
     client::{self, AskStream, Connection},
     exit::{Failure, FailureKind},
-    terminal,
+    terminal, trace,
 };
 
 pub(crate) fn run(args: &AskArgs) -> Result<(), Failure> {
@@ -40,6 +40,9 @@ pub(crate) fn run(args: &AskArgs) -> Result<(), Failure> {
 async fn ask(connection: &Connection, args: &AskArgs) -> Result<(), Failure> {
     let mut stream = connection.ask(request(args)?, args).await?;
     let result = follow(&mut stream, args).await?;
+    if let Some(path) = &args.trace {
+        trace::write(path, &connection.trace())?;
+    }
     if args.json {
         terminal::print_json(&document(&result));
     }

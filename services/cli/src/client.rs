@@ -4,6 +4,7 @@ use std::{path::Path, pin::Pin};
 
 use futures::{Stream, StreamExt as _, stream};
 use reelsight_edge::RequestContext;
+use reelsight_engine::TraceSpan;
 use reelsight_proto::v1::{
     AskRequest, AskResponse, AskUploadRequest, UploadChunk, VideoSource, ask_request::Target,
     ask_upload_request::Payload, qa_service_client::QaServiceClient, video_source::Source,
@@ -93,6 +94,14 @@ impl Connection {
                 };
                 Ok(local.services.qa.ask(ask, context)?.boxed())
             }
+        }
+    }
+
+    /// What the engine in this process did when; nothing of one elsewhere.
+    pub(crate) fn trace(&self) -> Vec<TraceSpan> {
+        match self {
+            Self::Local(local) => local.engine.last_trace(),
+            Self::Remote(_) => Vec::new(),
         }
     }
 

@@ -14,6 +14,7 @@ mod probe;
 mod serve;
 mod source;
 mod terminal;
+mod trace;
 
 use std::process::ExitCode;
 

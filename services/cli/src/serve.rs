@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, path::Path};
 
-use reelsight_engine::{Engine, EngineConfig};
+use reelsight_engine::{Engine, EngineConfig, KvDisk};
 use reelsight_fetch::CertificateDer;
 use reelsight_ort::{Device, OrtError, runtime};
 use reelsight_registry::ModelFolder;
@@ -35,8 +35,17 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     };
     config.qa.max_active = args.max_active.into();
     config.qa.max_queued = args.max_queued.into();
+    config.qa.session_bytes = args.kv_cache_bytes;
     config.validate().map_err(|error| unstartable(&error))?;
-    let engine = engine(&args.model, &config)?;
+    let kv = EngineConfig {
+        kv_bytes: args.kv_bytes,
+        kv_disk: (args.kv_disk_bytes > 0).then(|| KvDisk {
+            dir: config.data_dir.join("kv"),
+            bytes: args.kv_disk_bytes,
+        }),
+        ..engine_defaults()
+    };
+    let engine = engine(&args.model, &config, kv)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(config, engine))
 }
@@ -67,6 +76,7 @@ async fn serve(config: ServerConfig, engine: Engine) -> Result<(), Failure> {
 /// The service of an in-process ask: it may open the folder of that one file, and forgets everything afterwards.
 pub(crate) struct LocalService {
     pub(crate) services: Services,
+    pub(crate) engine: Engine,
     /// Deleted when the ask ends.
     _data: tempfile::TempDir,
 }
@@ -87,12 +97,17 @@ impl LocalService {
             ..ServerConfig::default()
         };
         config.qa.max_active = 1;
-        let engine = engine(&args.model, &config)?;
-        let services = Services::open(&config, vec![engine])
+        let defaults = EngineConfig {
+            trace: args.trace.is_some(),
+            ..engine_defaults()
+        };
+        let engine = engine(&args.model, &config, defaults)?;
+        let services = Services::open(&config, vec![engine.clone()])
             .await
             .map_err(|error| unstartable(&error))?;
         Ok(Self {
             services,
+            engine,
             _data: data,
         })
     }
@@ -107,16 +122,16 @@ fn parent_or_here(parent: &Path) -> std::path::PathBuf {
     }
 }
 
-fn engine(args: &ModelArgs, config: &ServerConfig) -> Result<Engine, Failure> {
+fn engine(args: &ModelArgs, config: &ServerConfig, defaults: EngineConfig) -> Result<Engine, Failure> {
     let folder = models::open(&args.model, &models::roots(&args.model_root))?;
     select_device(&args.provider)?;
-    let defaults = engine_defaults();
     load_engine(
         &folder,
         EngineConfig {
             intra_threads: args.intra_threads.map_or(defaults.intra_threads, usize::from),
             max_active: config.qa.max_active,
             max_queued: config.qa.max_queued,
+            kv_cache_bytes: config.qa.session_bytes,
             no_overlap: args.no_overlap,
             ..defaults
         },

@@ -14,7 +14,10 @@ use reelsight_store::{PageTokens, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Models, QaError, convert::report_from_plan, headers::Headers, operations::Running, sessions::session_of, validate};
+use crate::{
+    Models, QaError, convert::report_from_plan, headers::Headers, operations::Running, sessions::session_of,
+    validate,
+};
 
 /// Bounds of everything that waits or is kept.
 #[derive(Debug, Clone)]
@@ -46,7 +49,7 @@ impl Default for QaLimits {
     fn default() -> Self {
         let day = Duration::from_hours(24);
         Self {
-            max_active: 2,
+            max_active: 8,
             max_queued: 32,
             max_operations: 256,
             session_bytes: 512 << 20,
@@ -132,7 +135,9 @@ impl Qa {
     /// Ids of sessions whose KV state is in memory.
     fn kept_sessions(&self) -> Vec<String> {
         let names = self.models().all().flat_map(reelsight_engine::Engine::kept_names);
-        names.filter_map(|name| session_of(&name).map(str::to_owned)).collect()
+        names
+            .filter_map(|name| session_of(&name).map(str::to_owned))
+            .collect()
     }
 
     /// A place among the asks that run or wait.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reelsight_proto::{
     time::{now_millis, timestamp_from_millis},
     v1::{
-        GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest, ListModelsResponse,
+        EngineStats, GetServerInfoRequest, GetServerInfoResponse, ListModelsRequest, ListModelsResponse,
         ListWorkersRequest, ListWorkersResponse, Model, Worker, WorkerState,
         admin_service_server::AdminService,
     },
@@ -80,9 +80,33 @@ impl AdminService for Admin {
             queue_depth: count(self.qa.models().all().map(reelsight_engine::Engine::queued).sum()),
             active: count(self.qa.models().all().map(reelsight_engine::Engine::active).sum()),
             last_heartbeat: Some(timestamp_from_millis(now_millis())),
+            engines: self.qa.models().all().map(stats).collect(),
         };
         Ok(Response::new(ListWorkersResponse {
             workers: vec![worker],
         }))
+    }
+}
+
+fn stats(engine: &reelsight_engine::Engine) -> EngineStats {
+    let metrics = engine.metrics();
+    EngineStats {
+        model: engine.info().name.clone(),
+        first_token_p50: metrics.first_token.p50,
+        first_token_p95: metrics.first_token.p95,
+        token_p50: metrics.token.p50,
+        token_p95: metrics.token.p95,
+        mean_batch: metrics.batch.mean,
+        decode_steps: metrics.decode_steps,
+        decoded_tokens: metrics.decoded_tokens,
+        prefilled_tokens: metrics.prefilled_tokens,
+        kv_running_bytes: metrics.kv_running_bytes as u64,
+        kv_reserved_bytes: metrics.kv_reserved_bytes as u64,
+        kv_host_bytes: metrics.kv_host_bytes as u64,
+        kv_disk_bytes: metrics.kv_disk_bytes,
+        prefix_lookups: metrics.prefix_lookups,
+        prefix_hits: metrics.prefix_hits,
+        preemptions: metrics.preemptions,
+        overhead: metrics.overhead(),
     }
 }

@@ -95,6 +95,8 @@ impl Ask {
         if let Some(last) = turns.last_mut() {
             last.answer = Some(generated.answer.clone());
         }
+        let trace = self.trace.take();
+        desk.metrics.traced(&trace);
         let session = kept.map(|pages| self.snapshot(desk, pages, turns));
         let outcome = AskOutcome {
             finish,
@@ -111,7 +113,7 @@ impl Ask {
             frames_damaged: self.talk.damaged,
             times,
             session,
-            trace: self.trace.take(),
+            trace,
             answer: generated.answer,
         };
         self.ended(Ok(Box::new(outcome)), desk);

@@ -9,7 +9,7 @@ use crate::{
     AskJob, AskTarget, EngineError, EngineEvent, OpenFrames, VideoPlan,
     control::{Control, StageClocks},
     events::Events,
-    kv::{Ledger, Pages},
+    kv::{KvStore, Ledger, Pages},
     model::Model,
     pipeline::{Pipeline, Stages},
     plan::shown,
@@ -119,8 +119,10 @@ impl Ask {
     }
 
     /// Tokens that are not cached yet, as far as is known before it begins.
-    pub(crate) fn to_prefill(&self) -> usize {
+    pub(crate) fn to_prefill(&self, store: &KvStore) -> usize {
+        let kept = |name: &Option<String>| name.as_deref().is_some_and(|name| store.tier(name).is_some());
         let cached = match &self.stage {
+            Stage::Queued(Start::Video { prefix, .. }) if kept(prefix) => self.talk.prompt.video_tokens(),
             Stage::Queued(Start::Session(session)) => session.0.ledger.common_prefix(&self.talk.prompt),
             _ => self.talk.ledger.len(),
         };

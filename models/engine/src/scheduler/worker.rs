@@ -103,7 +103,13 @@ impl Worker {
             let mut counts = self.shared.counts.lock();
             (std::mem::take(&mut counts.inbox), counts.closed)
         };
-        for Submitted { job, events, since } in submitted {
+        for Submitted {
+            mut job,
+            events,
+            since,
+        } in submitted
+        {
+            job.trace |= self.shared.config.trace;
             let id = self.next_ask;
             self.next_ask += 1;
             match Ask::new(id, job, events, since, &self.shared.model) {

@@ -24,11 +24,7 @@ pub(crate) fn twin(family: &str) -> PathBuf {
         .env("PYTHONPATH", repository.join("models/training"))
         .output()
         .unwrap();
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     out
 }
 
@@ -38,11 +34,7 @@ pub(crate) fn picture(seed: u32, width: u32, height: u32, index: u32) -> RgbFram
     for y in 0..height {
         for x in 0..width {
             let inside = ((x + seed * 5) / 16 + (y + seed * 3) / 16).is_multiple_of(5);
-            let ground = [
-                x * 3 + seed,
-                y * 4 + seed * 7,
-                (x * y / 5 + seed * 11) * 2,
-            ];
+            let ground = [x * 3 + seed, y * 4 + seed * 7, (x * y / 5 + seed * 11) * 2];
             let square = [seed * 53 % 256, (seed * 17 + 90) % 256, 220];
             let colour = if inside { square } else { ground };
             data.extend(colour.map(|value| u8::try_from(value % 256).unwrap()));
@@ -132,7 +124,10 @@ impl Runner {
             };
             let first = slot.pictures.start / family.frames_per_slot();
             let last = slot.pictures.end.div_ceil(family.frames_per_slot());
-            let shown: Vec<&[f32]> = rows[slot.medium][first..last].iter().map(|rows| &**rows).collect();
+            let shown: Vec<&[f32]> = rows[slot.medium][first..last]
+                .iter()
+                .map(|rows| &**rows)
+                .collect();
             family.assemble(&shown, size, extra.as_deref()).unwrap()
         };
         prompt.frames.iter().map(slot).collect()
@@ -212,7 +207,10 @@ impl Runner {
         let ports = self.decoder.inputs();
         let inputs = ports.iter().map(|port| (Arc::clone(&port.name), input(port)));
         let mut outputs = self.decoder.run(inputs.collect(), &|| false).unwrap();
-        for port in ports.iter().filter(|port| port.name.starts_with("past_key_values.")) {
+        for port in ports
+            .iter()
+            .filter(|port| port.name.starts_with("past_key_values."))
+        {
             let present = port.name.replacen("past_key_values.", "present.", 1);
             cache.insert(Arc::clone(&port.name), outputs.take(&present).unwrap());
         }
