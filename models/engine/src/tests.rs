@@ -11,13 +11,14 @@ use std::{
 
 use proptest::{prelude::*, test_runner::Config};
 use reelsight_families::{Prompt, Turn, VideoShown};
-use reelsight_registry::ModelFolder;
+use reelsight_ort::{LocalSession, SessionOptions, runtime};
+use reelsight_registry::{ModelFolder, Role};
 
 use crate::{
     EngineConfig,
     ask::{Scoring, place_frames},
     control::Control,
-    graphs::{Features, Tokens},
+    graphs::{Decoder, Features, Tokens},
     kv::{Append, Layout, Next, Pages, Ragged, Rows, Traits, probe},
     model::Model,
 };
@@ -38,6 +39,11 @@ struct Bench {
 fn load(form: &str) -> Bench {
     let folder = ModelFolder::open(&made::twin(form)).unwrap();
     let (model, decoder) = Model::load(&folder, &EngineConfig::default()).unwrap();
+    let decoder = if form != "gqa" {
+        as_published(&folder, model.hidden)
+    } else {
+        decoder
+    };
     let embed = |ids: &[u32]| model.embed(ids, &Control::endless()).map(Tokens::Embeds);
     let (rows, traits) = probe(decoder, 4, model.info.context_tokens, &embed).unwrap();
     Bench {
@@ -45,6 +51,21 @@ fn load(form: &str) -> Bench {
         rows,
         traits,
     }
+}
+
+/// The graph as it is in the folder, with a cache that grows.
+fn as_published(folder: &ModelFolder, hidden: usize) -> Decoder {
+    let options = SessionOptions {
+        name: "published".into(),
+        intra_threads: 1,
+        queue: 1,
+    };
+    let path = folder.graph_path(Role::Decoder).unwrap();
+    Decoder::new(
+        LocalSession::load(runtime(None).unwrap(), path, &options).unwrap(),
+        hidden,
+    )
+    .unwrap()
 }
 
 /// The bench that tests share, one at a time.

@@ -405,10 +405,7 @@ mod tests {
 
     #[test]
     fn chroma_is_split_as_swscale_does() {
-        for (packed, planar) in [
-            (Pixel::NV12, Pixel::YUV420P),
-            (Pixel::P010LE, Pixel::YUV420P10LE),
-        ] {
+        for (packed, planar) in [(Pixel::NV12, Pixel::YUV420P), (Pixel::P010LE, Pixel::YUV420P10LE)] {
             for (width, height) in [(64, 48), (35, 21)] {
                 let mut from = frame::Video::new(packed, width, height);
                 for plane in 0..2 {
