@@ -70,7 +70,9 @@ fn target(engine: &Engine, medium: &Value, question: &str, expected: &[u32]) -> 
     let plan = engine.plan(&timeline, &request, question, NEW_TOKENS).unwrap();
     let frames: Vec<u32> = plan.frames.iter().map(|&at| u32::try_from(at).unwrap()).collect();
     assert_eq!(frames, expected, "planned frames");
-    let pictures = frames.into_iter().map(move |at| picture(seed, (width, height), at));
+    let pictures = frames
+        .into_iter()
+        .map(move |at| picture(seed, (width, height), at));
     let pictures: Vec<_> = pictures.collect();
     AskTarget::Video {
         plan,

@@ -165,9 +165,12 @@ impl Planner {
                 _ => Step::Admit(first.id),
             });
         }
-        // Only a lower priority gives way, so nobody is pushed out by an equal; age does not count here.
+        // Only a lower priority gives way, so nobody is pushed out by an equal; and only one that would not be the first
+        // to get its place back, for then the two would push each other out for ever.
+        let rank = self.rank(first, now);
+        let gives_way = |item: &Item| item.priority < first.priority && self.rank(item, now) > rank;
         let victims: Vec<_> = placed()
-            .filter(|item| item.work.can_park() && item.priority < first.priority)
+            .filter(|item| item.work.can_park() && gives_way(item))
             .collect();
         let freed: usize = victims.iter().map(|item| item.bytes).sum();
         let enough = placed().count() - victims.len() < self.bounds.active
@@ -327,7 +330,65 @@ mod tests {
         ]
     }
 
+    /// Plays asks to their ends; gives the number of steps, or `None` when they do not come to one.
+    fn play(mut left: Vec<(Item, usize, usize)>) -> Option<usize> {
+        let mut planner = Planner::new(Bounds { age_ms: 40, ..BOUNDS });
+        let mut now = 0;
+        for turn in 1..20_000 {
+            let coming = left.iter().filter(|(item, _, _)| item.since <= now);
+            let items: Vec<_> = coming.map(|(item, _, _)| item.clone()).collect();
+            let step = planner.next(&items, now);
+            let mut find = |ids: &[u64], change: &mut dyn FnMut(&mut (Item, usize, usize))| {
+                left.iter_mut()
+                    .filter(|(item, ..)| ids.contains(&item.id))
+                    .for_each(change);
+            };
+            let ready = |prompt: usize| {
+                if prompt > 0 {
+                    Work::Prefill(prompt)
+                } else {
+                    Work::Decode
+                }
+            };
+            // Time passes where the decoder works.
+            now += u64::from(matches!(step, Step::Prefill(..) | Step::Decode(_) | Step::Idle)) * 7;
+            match step {
+                Step::Admit(id) | Step::Resume(id) => {
+                    find(&[id], &mut |(item, prompt, _)| item.work = ready(*prompt))
+                }
+                Step::Park(id) => find(&[id], &mut |(item, ..)| item.work = Work::Parked),
+                Step::Prefill(id, tokens) => find(&[id], &mut |(item, prompt, _)| {
+                    *prompt -= tokens;
+                    item.work = ready(*prompt);
+                }),
+                Step::Decode(ids) => find(&ids, &mut |(item, _, answer)| {
+                    item.turn = turn;
+                    *answer -= 1;
+                }),
+                Step::Score(_) | Step::Idle => {}
+            }
+            left.retain(|(_, _, answer)| *answer > 0);
+            if left.is_empty() {
+                return Some(usize::try_from(turn).unwrap());
+            }
+        }
+        None
+    }
+
     proptest! {
+        #[test]
+        fn all_asks_come_to_their_end(
+            asks in prop::collection::vec((0..3_u64, 0..3_u8, 1..=10_usize, 0..400_u64, 1..400_usize, 1..40_usize), 1..12),
+        ) {
+            let steps: usize = asks.iter().map(|&(.., prompt, answer)| prompt.div_ceil(BOUNDS.chunk) + answer).sum();
+            let left: Vec<_> = asks.iter().enumerate().map(|(at, &(tenant, priority, bytes, since, prompt, answer))| {
+                (Item { id: at as u64, tenant, priority, bytes, since, turn: 0, work: Work::Queued }, prompt, answer)
+            }).collect();
+            let played = play(left);
+            // Coming, going and waiting for the next one take steps, too.
+            prop_assert!(played.is_some_and(|played| played <= 4 * steps + 200), "{:?} of {}", played, steps);
+        }
+
         #[test]
         fn a_step_is_always_possible_and_idle_means_that_none_is(
             works in prop::collection::vec((works(), 0..3_u64, 0..3_u8, 0..5_usize, 0..4000_u64), 0..12), now in 0..9000_u64,
