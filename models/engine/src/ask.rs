@@ -93,7 +93,7 @@ enum Stage {
     Queued(Start),
     Watching(Watching),
     Prompting,
-    Writing(Writer),
+    Writing(Box<Writer>),
     Choosing(Box<Choosing>),
     Scoring(Scoring, Box<Answered>),
     Ended(Option<Ending>, Instant),
@@ -350,7 +350,8 @@ impl Ask {
             self.stage = Stage::Choosing(Box::new(choosing));
             return Ok(());
         }
-        self.stage = Stage::Writing(Writer::new(desk.model, &self.talk.prompt, &self.generation));
+        let writer = Writer::new(desk.model, &self.talk.prompt, &self.generation);
+        self.stage = Stage::Writing(Box::new(writer));
         self.accept(logits.row(0), desk)
     }
 

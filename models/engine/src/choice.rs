@@ -97,7 +97,7 @@ pub(crate) fn decide(form: &AnswerForm, scored: &[Scored]) -> Option<(Vec<Choice
     if !whole.is_finite() || sums.iter().any(|sum| sum.is_nan()) {
         return None;
     }
-    let scores: Vec<ChoiceScore> = texts
+    let choices: Vec<ChoiceScore> = texts
         .iter()
         .enumerate()
         .map(|(choice, text)| ChoiceScore {
@@ -109,13 +109,13 @@ pub(crate) fn decide(form: &AnswerForm, scored: &[Scored]) -> Option<(Vec<Choice
         .collect();
     // The first of equals.
     let mut winner = 0;
-    for (choice, score) in scores.iter().enumerate() {
-        if score.probability > scores[winner].probability {
+    for (choice, score) in choices.iter().enumerate() {
+        if score.probability > choices[winner].probability {
             winner = choice;
         }
     }
     let (answer, _) = best_of(winner)?;
-    Some((scores, answer))
+    Some((choices, answer))
 }
 
 /// How far the likeliest of `scores` is ahead of the next, 0 to 1.

@@ -11,7 +11,10 @@ mod random;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher, Hasher, RandomState},
+};
 
 pub(crate) use logprobs::{likeliest, log_probability};
 use random::{Stream, uniform};
@@ -61,6 +64,11 @@ impl Sampler {
         }
     }
 
+    /// Whether the largest logit wins.
+    pub(crate) fn is_greedy(&self) -> bool {
+        self.options.temperature <= 0.0
+    }
+
     /// The next token after `logits`, among those that `mask` allows.
     ///
     /// # Errors
@@ -80,7 +88,7 @@ impl Sampler {
             return Err(bad());
         }
         let row = self.processed(logits, state, mask);
-        let index = if self.options.temperature <= 0.0 {
+        let index = if self.is_greedy() {
             argmax(&row)
         } else {
             let position = state.generated.len() as u64;
@@ -97,7 +105,12 @@ impl Sampler {
     }
 
     /// The row that is drawn from.
-    fn processed(&self, logits: &[f32], state: &SequenceState<'_>, mask: Option<&TokenMask>) -> Vec<f32> {
+    fn processed<'l>(
+        &self,
+        logits: &'l [f32],
+        state: &SequenceState<'_>,
+        mask: Option<&TokenMask>,
+    ) -> Cow<'l, [f32]> {
         let GenerationOptions {
             temperature,
             top_p,
@@ -109,6 +122,11 @@ impl Sampler {
             presence_penalty,
             ..
         } = self.options;
+        let repeats = is_other(repetition_penalty, 1.0);
+        let counts = is_other(frequency_penalty, 0.0) || is_other(presence_penalty, 0.0);
+        if temperature <= 0.0 && mask.is_none() && !repeats && !counts {
+            return Cow::Borrowed(logits);
+        }
         let mut row = logits.to_vec();
         if let Some(mask) = mask {
             for (id, logit) in row.iter_mut().enumerate() {
@@ -117,15 +135,15 @@ impl Sampler {
                 }
             }
         }
-        if repetition_penalty > 0.0 && is_other(repetition_penalty, 1.0) {
+        if repeats {
             let seen = state.prompt.iter().chain(state.generated);
             processors::repetition_penalty(&mut row, seen, repetition_penalty);
         }
-        if is_other(frequency_penalty, 0.0) || is_other(presence_penalty, 0.0) {
+        if counts {
             processors::count_penalties(&mut row, state.generated, frequency_penalty, presence_penalty);
         }
         if temperature <= 0.0 {
-            return row;
+            return row.into();
         }
         processors::temperature(&mut row, temperature);
         if top_h > 0.0 {
@@ -136,7 +154,7 @@ impl Sampler {
         if min_p > 0.0 {
             processors::min_p(&mut row, min_p);
         }
-        row
+        row.into()
     }
 }
 

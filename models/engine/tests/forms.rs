@@ -252,125 +252,46 @@ fn logits_that_are_no_numbers_end_the_ask_and_not_the_engine() {
     std::fs::remove_dir_all(out).unwrap();
 }
 
-#[test]
-fn parameters_out_of_range_are_named() {
-    let plain = GenerationOptions::default;
-    let one_of = |choices: &[&str]| AnswerForm::OneOf {
+fn one_of(choices: &[&str]) -> AnswerForm {
+    AnswerForm::OneOf {
         choices: choices.iter().map(ToString::to_string).collect(),
         per_token: false,
-    };
-    let schema = engine().schema(r#"{"type": "boolean"}"#).unwrap();
-    let long = "x".repeat(257);
-    let cases = [
-        (
-            "temperature",
-            GenerationOptions {
-                temperature: f32::NAN,
-                ..plain()
-            },
-        ),
-        (
-            "top_p",
-            GenerationOptions {
-                top_p: 0.0,
-                ..plain()
-            },
-        ),
-        (
-            "min_p",
-            GenerationOptions {
-                min_p: 1.0,
-                ..plain()
-            },
-        ),
-        (
-            "top_h",
-            GenerationOptions {
-                top_h: -0.1,
-                ..plain()
-            },
-        ),
-        (
-            "repetition_penalty",
-            GenerationOptions {
-                repetition_penalty: 0.0,
-                ..plain()
-            },
-        ),
-        (
-            "frequency_penalty",
-            GenerationOptions {
-                frequency_penalty: 2.1,
-                ..plain()
-            },
-        ),
-        (
-            "presence_penalty",
-            GenerationOptions {
-                presence_penalty: f32::INFINITY,
-                ..plain()
-            },
-        ),
-        (
-            "logprobs",
-            GenerationOptions {
-                logprobs: Some(21),
-                ..plain()
-            },
-        ),
-        (
-            "stop",
-            GenerationOptions {
-                stop: vec![String::new()],
-                ..plain()
-            },
-        ),
-        (
-            "stop",
-            GenerationOptions {
-                stop: vec!["a".into()],
-                form: AnswerForm::Json(schema),
-                ..plain()
-            },
-        ),
-        (
-            "choices",
-            GenerationOptions {
-                form: one_of(&["a"]),
-                ..plain()
-            },
-        ),
-        (
-            "choices",
-            GenerationOptions {
-                form: one_of(&["a", " a"]),
-                ..plain()
-            },
-        ),
-        (
-            "choices",
-            GenerationOptions {
-                form: one_of(&["a", " "]),
-                ..plain()
-            },
-        ),
-        (
-            "choices",
-            GenerationOptions {
-                form: one_of(&["a", &long]),
-                ..plain()
-            },
-        ),
-        (
-            "logprobs",
-            GenerationOptions {
-                form: AnswerForm::YesNo,
-                logprobs: Some(0),
-                ..plain()
-            },
-        ),
+    }
+}
+
+#[test]
+fn parameters_out_of_range_are_named() {
+    type Change = fn(&mut GenerationOptions);
+    let cases: [(&str, Change); 15] = [
+        ("temperature", |options| options.temperature = f32::NAN),
+        ("top_p", |options| options.top_p = 0.0),
+        ("min_p", |options| options.min_p = 1.0),
+        ("top_h", |options| options.top_h = -0.1),
+        ("repetition_penalty", |options| options.repetition_penalty = 0.0),
+        ("frequency_penalty", |options| options.frequency_penalty = 2.1),
+        ("presence_penalty", |options| {
+            options.presence_penalty = f32::INFINITY;
+        }),
+        ("logprobs", |options| options.logprobs = Some(21)),
+        ("stop", |options| options.stop = vec![String::new()]),
+        ("stop", |options| {
+            options.stop = vec!["a".into()];
+            options.form = AnswerForm::Json(engine().schema(r#"{"type": "boolean"}"#).unwrap());
+        }),
+        ("choices", |options| options.form = one_of(&["a"])),
+        ("choices", |options| options.form = one_of(&["a", " a"])),
+        ("choices", |options| options.form = one_of(&["a", " "])),
+        ("choices", |options| {
+            options.form = one_of(&["a", &"x".repeat(257)]);
+        }),
+        ("logprobs", |options| {
+            options.form = AnswerForm::YesNo;
+            options.logprobs = Some(0);
+        }),
     ];
-    for (name, generation) in cases {
+    for (name, change) in cases {
+        let mut generation = GenerationOptions::default();
+        change(&mut generation);
         match engine().submit(about_video(generation)) {
             Err(EngineError::InvalidInput { field, .. }) => assert_eq!(field, format!("generation.{name}")),
             other => panic!("{name}: {other:?}"),

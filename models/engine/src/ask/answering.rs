@@ -53,12 +53,11 @@ impl Ask {
     /// Notes when a token came.
     pub(super) fn tick(&mut self, desk: &Desk<'_>) {
         let now = Instant::now();
-        match self.last_token.replace(now) {
-            Some(before) => desk.metrics.next_token(now - before),
-            None => {
-                self.first_token = Some(now);
-                desk.metrics.first_token(now - self.since);
-            }
+        if let Some(before) = self.last_token.replace(now) {
+            desk.metrics.next_token(now - before);
+        } else {
+            self.first_token = Some(now);
+            desk.metrics.first_token(now - self.since);
         }
     }
 
@@ -158,8 +157,14 @@ impl Ask {
         let (Stage::Writing(writer), Some(drafts)) = (&self.stage, desk.drafts.of(self.tenant)) else {
             return;
         };
-        if let ([before @ .., next], [likely]) = (writer.tokens(), &*likeliest(logits, 1)) {
-            drafts.observe(before, *next, *likely);
-        }
+        let [before @ .., next] = writer.tokens() else {
+            return;
+        };
+        let likely = if writer.is_greedy() {
+            Some(*next)
+        } else {
+            likeliest(logits, 1).pop()
+        };
+        drafts.observe(before, *next, likely.unwrap_or(*next));
     }
 }

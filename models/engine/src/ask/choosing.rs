@@ -115,9 +115,12 @@ impl Ask {
             return Ok(());
         };
         let (model, control) = (desk.model, &self.control);
-        let embed = |ids: &[u32], rows: &Rows| match rows.decoder.takes_ids() {
-            true => Ok(Tokens::Ids(ids.to_vec())),
-            false => model.embed(ids, control).map(Tokens::Embeds),
+        let embed = |ids: &[u32], rows: &Rows| {
+            if rows.decoder.takes_ids() {
+                Ok(Tokens::Ids(ids.to_vec()))
+            } else {
+                model.embed(ids, control).map(Tokens::Embeds)
+            }
         };
         let more = desk.metrics.run(|| choosing.step(self.id, desk.rows, embed))?;
         self.clocks.generate.add(begun.elapsed());

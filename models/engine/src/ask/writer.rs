@@ -81,6 +81,11 @@ impl Writer {
         &self.tokens
     }
 
+    /// Whether the drawn token is the likeliest one, masks and penalties aside.
+    pub(super) fn is_greedy(&self) -> bool {
+        self.sampler.is_greedy()
+    }
+
     /// Tokens that the answer may still have.
     pub(super) fn left(&self) -> usize {
         self.limit.saturating_sub(self.token_ids.len())

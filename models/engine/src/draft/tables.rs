@@ -59,19 +59,16 @@ impl DraftSource for Trigrams {
             self.0.clear();
         }
         let counted = self.0.entry((first, second)).or_default();
-        match counted.iter().position(|(token, _)| *token == next) {
-            Some(at) => {
-                let (token, count) = counted.remove(at);
-                counted.push((token, count + 1));
+        if let Some(at) = counted.iter().position(|(token, _)| *token == next) {
+            let (token, count) = counted.remove(at);
+            counted.push((token, count + 1));
+        } else {
+            if counted.len() == MAX_COUNTED
+                && let Some(rarest) = (0..counted.len()).min_by_key(|&at| counted[at].1)
+            {
+                counted.remove(rarest);
             }
-            None => {
-                if counted.len() == MAX_COUNTED
-                    && let Some(rarest) = (0..counted.len()).min_by_key(|&at| counted[at].1)
-                {
-                    counted.remove(rarest);
-                }
-                counted.push((next, 1));
-            }
+            counted.push((next, 1));
         }
         if counted.iter().any(|(_, count)| *count >= MAX_COUNT) {
             for (_, count) in counted {

@@ -2,7 +2,7 @@
 //!
 //! # Source
 //! transformers 5.23 `generation/logits_process.py`, each function named below; golden tests in
-//! `tests/golden/sampling.json`. Penalties by frequency and presence are those of OpenAI's API reference.
+//! `tests/golden/sampling.json`. Penalties by frequency and presence are those of `OpenAI`'s API reference.
 
 /// Top-h looks at this many of the likeliest tokens, as the reference does.
 const TOP_H_TOKENS: usize = 100;
@@ -28,7 +28,7 @@ pub(crate) fn repetition_penalty<'i>(row: &mut [f32], seen: impl IntoIterator<It
 /// Takes `frequency` off a token's logit for each time that it occurs in `generated`, and `presence` once.
 ///
 /// # Source
-/// OpenAI API reference, "frequency and presence penalties"; the prompt does not count.
+/// `OpenAI` API reference, "frequency and presence penalties"; the prompt does not count.
 pub(crate) fn count_penalties(row: &mut [f32], generated: &[u32], frequency: f32, presence: f32) {
     let mut done = vec![false; row.len()];
     for &id in generated {
@@ -53,7 +53,7 @@ pub(crate) fn temperature(row: &mut [f32], temperature: f32) {
 /// Keeps the likeliest tokens whose part of the entropy adds up to at most `alpha` of the whole, at least one.
 ///
 /// # Source
-/// `TopHLogitsWarper` (Top-H Decoding, NeurIPS 2025): entropy of the 100 likeliest tokens, summed from the likeliest.
+/// `TopHLogitsWarper` (Top-H Decoding, `NeurIPS` 2025): entropy of the 100 likeliest tokens, summed from the likeliest.
 pub(crate) fn top_h(row: &mut [f32], alpha: f32) {
     let top = super::logprobs::likeliest(row, TOP_H_TOKENS);
     let largest = f64::from(top.first().map_or(0.0, |&id| row[id as usize]));

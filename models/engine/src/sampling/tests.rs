@@ -43,7 +43,9 @@ fn rows_come_out_as_transformers_leaves_them() {
             generated: &generated,
         };
         let logits = floats(&golden["logits"][case["logits"].as_str().unwrap()]);
-        let ours = Sampler::new(&options(&case["settings"])).processed(&logits, &state, None);
+        let ours = Sampler::new(&options(&case["settings"]))
+            .processed(&logits, &state, None)
+            .into_owned();
         let theirs = floats(&case["scores"]);
         assert_eq!(ours.len(), theirs.len());
         for (id, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
@@ -139,7 +141,9 @@ fn draws_follow_the_probabilities() {
             prompt: &[],
             generated: &[],
         };
-        let row = Sampler::new(&options).processed(&logits, &state, None);
+        let row = Sampler::new(&options)
+            .processed(&logits, &state, None)
+            .into_owned();
         let probabilities = processors::softmax(&row);
         let drawn = draws(&options, &logits, 20_000);
         assert!(drawn.iter().all(|&id| probabilities[id as usize] > 0.0));
