@@ -55,44 +55,43 @@ pub struct TrackInfo {
     pub attached_picture: bool,
 }
 
-impl VideoDetails {
-    #[expect(unsafe_code, reason = "the safe layer does not show codec parameters")]
-    pub(super) fn read(demuxer: &Demuxer, stream: &ff::Stream<'_>, orientation: Orientation) -> Self {
-        let parameters = stream.parameters();
-        // SAFETY: both pointers are valid while `stream` is borrowed; the fields are plain values, and the function
-        // reads them alone when it is given no frame.
-        let (raw, aspect) = unsafe {
-            let context = demuxer.context().as_ptr().cast_mut();
-            let aspect =
-                ffi::av_guess_sample_aspect_ratio(context, stream.as_ptr().cast_mut(), std::ptr::null_mut());
-            (&*parameters.as_ptr(), (aspect.num, aspect.den))
-        };
-        // SAFETY: the functions take any value and give a static string or null.
-        let names = unsafe {
-            [
-                text(ffi::avcodec_profile_name(raw.codec_id, raw.profile)),
-                text(ffi::av_color_range_name(raw.color_range)),
-                text(ffi::av_color_space_name(raw.color_space)),
-                text(ffi::av_color_transfer_name(raw.color_trc)),
-                text(ffi::av_color_primaries_name(raw.color_primaries)),
-            ]
-        };
-        let [profile, color_range, color_space, color_transfer, color_primaries] =
-            names.map(|name| name.filter(|name| name != "unknown"));
-        Self {
-            track: stream.index(),
-            profile,
-            level: (raw.level > 0).then_some(raw.level),
-            pixel_format: pixel_format(&parameters),
-            stored_size: crate::demux::stored_size(&parameters),
-            pixel_aspect: pixel_aspect(aspect, orientation),
-            field_order: field_order(raw.field_order).map(Cow::Borrowed),
-            color_range,
-            color_space,
-            color_transfer,
-            color_primaries,
-            bit_rate: u64::try_from(raw.bit_rate).ok().filter(|&rate| rate > 0),
-        }
+/// What the header says about the video track.
+#[expect(unsafe_code, reason = "the safe layer does not show codec parameters")]
+pub(super) fn video(demuxer: &Demuxer, stream: &ff::Stream<'_>, orientation: Orientation) -> VideoDetails {
+    let parameters = stream.parameters();
+    // SAFETY: both pointers are valid while `stream` is borrowed; the fields are plain values, and the function
+    // reads them alone when it is given no frame.
+    let (raw, aspect) = unsafe {
+        let context = demuxer.context().as_ptr().cast_mut();
+        let aspect =
+            ffi::av_guess_sample_aspect_ratio(context, stream.as_ptr().cast_mut(), std::ptr::null_mut());
+        (&*parameters.as_ptr(), (aspect.num, aspect.den))
+    };
+    // SAFETY: the functions take any value and give a static string or null.
+    let names = unsafe {
+        [
+            text(ffi::avcodec_profile_name(raw.codec_id, raw.profile)),
+            text(ffi::av_color_range_name(raw.color_range)),
+            text(ffi::av_color_space_name(raw.color_space)),
+            text(ffi::av_color_transfer_name(raw.color_trc)),
+            text(ffi::av_color_primaries_name(raw.color_primaries)),
+        ]
+    };
+    let [profile, color_range, color_space, color_transfer, color_primaries] =
+        names.map(|name| name.filter(|name| name != "unknown"));
+    VideoDetails {
+        track: stream.index(),
+        profile,
+        level: (raw.level > 0).then_some(raw.level),
+        pixel_format: pixel_format(&parameters),
+        stored_size: crate::demux::stored_size(&parameters),
+        pixel_aspect: pixel_aspect(aspect, orientation),
+        field_order: field_order(raw.field_order).map(Cow::Borrowed),
+        color_range,
+        color_space,
+        color_transfer,
+        color_primaries,
+        bit_rate: u64::try_from(raw.bit_rate).ok().filter(|&rate| rate > 0),
     }
 }
 

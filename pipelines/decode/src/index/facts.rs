@@ -7,10 +7,7 @@ use ffmpeg_next as ff;
 use reelsight_media::TimeBase;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    MediaInfo, MediaWarning,
-    details::{self, VideoDetails},
-};
+use super::{MediaInfo, MediaWarning, details};
 use crate::{
     classify::Classifier,
     demux::{self, Demuxer},
@@ -85,7 +82,7 @@ impl Facts {
                 duration_secs: 0.0,
                 frame_count: 0,
                 start_time: recording_start(context),
-                video: VideoDetails::read(demuxer, &stream, orientation),
+                video: details::video(demuxer, &stream, orientation),
                 tracks: details::tracks(demuxer),
             },
             base,

@@ -47,7 +47,7 @@ Without --out, --raw, --contact-sheet, --json and --jsonl, PNG files go into the
 #[command(next_help_heading = "Which part")]
 pub(crate) struct SceneArgs {
     /// What finds the cuts for --scene.
-    #[arg(long, value_enum, default_value_t, requires = "scene")]
+    #[arg(long, value_enum, default_value_t)]
     pub(crate) scene_model: SceneModel,
     /// Folder that holds model folders, for --scene-model.
     #[arg(long, env = "REELSIGHT_MODEL_ROOT", hide_env_values = true)]

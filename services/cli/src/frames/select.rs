@@ -7,7 +7,7 @@ use super::{
     video::Video,
 };
 use crate::{
-    args::{RuleArgs, SceneArgs},
+    args::{RuleArgs, SceneArgs, SceneModel},
     exit::Failure,
 };
 
@@ -35,6 +35,10 @@ pub(crate) fn select(
     threads: usize,
     quiet: bool,
 ) -> Result<Selection, Failure> {
+    if rule.scene.is_none() && scene.scene_model != SceneModel::Auto {
+        // clap lets it pass, because the other rules exclude --scene.
+        return Err(Failure::usage("--scene-model is for --scene"));
+    }
     let mut cuts = None;
     let rule = match rule {
         RuleArgs { fps: Some(fps), .. } => Rule::Fps(*fps),
