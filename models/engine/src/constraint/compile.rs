@@ -1,6 +1,10 @@
 //! From the text of a schema to a grammar over a vocabulary.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use llguidance::{
     Matcher, ParserFactory,
@@ -19,8 +23,8 @@ use crate::EngineError;
 const MAX_SCHEMA: usize = 64 << 10;
 /// Deepest nesting of a schema.
 const MAX_DEPTH: usize = 64;
-/// Parts of a schema that are tried alone to find the one that is wrong.
-const MAX_TRIALS: usize = 200;
+/// How long parts of a schema are tried alone to find the one that is wrong.
+const SEARCH: Duration = Duration::from_millis(300);
 /// Keys whose values are schemas by name.
 const NAMED: [&str; 4] = ["properties", "patternProperties", "$defs", "definitions"];
 /// Keys whose values are lists of schemas.
@@ -56,8 +60,8 @@ impl Grammars {
         let mut start = match matcher(&factory, &schema) {
             Ok(start) => start,
             Err(message) => {
-                let mut trials = MAX_TRIALS;
-                let (pointer, message) = blame(&factory, &schema, &schema, "", message, &mut trials);
+                let until = Instant::now() + SEARCH;
+                let (pointer, message) = blame(&factory, &schema, &schema, "", message, until);
                 return Err(EngineError::SchemaInvalid { pointer, message });
             }
         };
@@ -179,16 +183,15 @@ fn blame(
     schema: &Value,
     pointer: &str,
     message: String,
-    trials: &mut usize,
+    until: Instant,
 ) -> (String, String) {
     for (below, part) in parts(schema) {
-        if *trials == 0 {
+        if Instant::now() >= until {
             break;
         }
-        *trials -= 1;
         let alone = with_definitions(root, part);
         if let Err(why) = matcher(factory, &alone) {
-            return blame(factory, root, part, &format!("{pointer}{below}"), why, trials);
+            return blame(factory, root, part, &format!("{pointer}{below}"), why, until);
         }
     }
     (pointer.to_owned(), message)

@@ -222,3 +222,59 @@ fn bad_schemas_are_refused_with_their_place() {
     );
     assert_eq!(place(&json!({"type": "integer", "minimum": 5, "maximum": 1})), "");
 }
+
+/// Takes the first allowed token again and again, as far as the grammar's limits of work allow.
+fn follow(schema: &Schema, tokens: usize) {
+    let mut constraint = Constraint::new(schema);
+    for _ in 0..tokens {
+        let next = match constraint.mask() {
+            Ok(mask) => (0_u32..900).find(|&id| mask.allows(id as usize)).unwrap(),
+            Err(EngineError::SchemaInvalid { .. }) => return,
+            Err(other) => panic!("{other}"),
+        };
+        constraint.accept(next).unwrap();
+        if constraint.is_complete() {
+            return;
+        }
+    }
+}
+
+/// Schemas that are small to send and large to work with.
+#[test]
+fn hostile_schemas_end_in_time_and_leave_the_vocabulary_usable() {
+    let bench = Bench::new();
+    let many: Vec<Value> = (0..2_000)
+        .map(|at| json!({"const": format!("choice {at}")}))
+        .collect();
+    let wide: serde_json::Map<String, Value> = (0..1_500)
+        .map(|at| {
+            (
+                format!("p{at}"),
+                json!({"type": "string", "pattern": "(nonsense"}),
+            )
+        })
+        .collect();
+    let hostile = [
+        json!({"type": "string", "maxLength": 1_000_000_000}),
+        json!({"type": "string", "minLength": 2_000_000_000}),
+        json!({"type": "string", "pattern": "^((a{1,500}){1,500}){1,500}$"}),
+        json!({"type": "string", "pattern": "^(a|b|ab)*c(a|b|ab)*d(a|b|ab)*e$"}),
+        json!({"type": "array", "items": {"$ref": "#"}}),
+        json!({"$ref": "#"}),
+        json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+        json!({"anyOf": many}),
+        json!({"type": "object", "properties": wide}),
+        json!({"type": "array", "minItems": 1_000_000, "maxItems": 1_000_000_000}),
+        json!({"type": "integer", "multipleOf": 1_000_003, "minimum": -1e300, "maximum": 1e300}),
+    ];
+    let begun = std::time::Instant::now();
+    for schema in &hostile {
+        match bench.compile(&schema.to_string()) {
+            Ok(compiled) => follow(&compiled, 30),
+            Err(EngineError::SchemaInvalid { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(begun.elapsed().as_secs() < 120, "{:?}", begun.elapsed());
+    assert!(bench.compile(r#"{"type": "boolean"}"#).is_ok());
+}
