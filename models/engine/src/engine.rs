@@ -28,9 +28,11 @@ impl Engine {
     pub fn load(folder: &ModelFolder, config: EngineConfig) -> Result<Self, EngineError> {
         let (model, decoder) = Model::load(folder, &config)?;
         let (takes_ids, context) = (decoder.takes_ids(), model.info.context_tokens);
-        let embed = |ids: &[u32]| match takes_ids {
-            true => Ok(Tokens::Ids(ids.to_vec())),
-            false => model.embed(ids, &Control::endless()).map(Tokens::Embeds),
+        let embed = |ids: &[u32]| {
+            if takes_ids {
+                return Ok(Tokens::Ids(ids.to_vec()));
+            }
+            model.embed(ids, &Control::endless()).map(Tokens::Embeds)
         };
         let (rows, traits) = probe(decoder, config.max_batch.max(1), context, &embed)?;
         let disk = match &config.kv_disk {
@@ -189,9 +191,8 @@ fn validate(model: &Model, job: &AskJob) -> Result<(), EngineError> {
             }
         }
         AskTarget::Text if job.question.is_empty() => return wrong("question", "ask something"),
-        AskTarget::Text => {}
         AskTarget::Tokens(ids) if ids.is_empty() => return wrong("tokens", "give at least one token"),
-        AskTarget::Tokens(_) => {}
+        AskTarget::Text | AskTarget::Tokens(_) => {}
     }
     Ok(())
 }

@@ -39,10 +39,10 @@ struct Bench {
 fn load(form: &str) -> Bench {
     let folder = ModelFolder::open(&made::twin(form)).unwrap();
     let (model, decoder) = Model::load(&folder, &EngineConfig::default()).unwrap();
-    let decoder = if form != "gqa" {
-        as_published(&folder, model.hidden)
-    } else {
+    let decoder = if form == "gqa" {
         decoder
+    } else {
+        as_published(&folder, model.hidden)
     };
     let embed = |ids: &[u32]| model.embed(ids, &Control::endless()).map(Tokens::Embeds);
     let (rows, traits) = probe(decoder, 4, model.info.context_tokens, &embed).unwrap();

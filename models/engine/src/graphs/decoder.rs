@@ -202,20 +202,24 @@ impl Decoder {
             .collect()
     }
 
-    /// Runs `pass` after `past`, whose tensors are exactly as long as they have tokens; gives the cache with the new
+    /// Runs `pass` after `before`, whose tensors are exactly as long as they have tokens; gives the cache with the new
     /// ones in new tensors.
-    pub(crate) fn run(&mut self, pass: Pass<'_>, past: &[Tensor]) -> Result<(Logits, Vec<Tensor>), OrtError> {
-        let (keep, states) = (pass.keep, pass.states);
-        let cached = past.first().is_some_and(|tensor| tensor.bytes() > 0);
+    pub(crate) fn run(
+        &mut self,
+        pass: Pass<'_>,
+        before: &[Tensor],
+    ) -> Result<(Logits, Vec<Tensor>), OrtError> {
+        let (keep, with_states) = (pass.keep, pass.states);
+        let cached = before.first().is_some_and(|tensor| tensor.bytes() > 0);
         let mut feeds = self.feeds(pass, cached)?;
-        let names = self.cache.names.iter().zip(past);
+        let names = self.cache.names.iter().zip(before);
         feeds.extend(names.map(|((name, _), tensor)| (Arc::clone(name), tensor.clone())));
-        let mut wanted = self.wanted(states);
+        let mut wanted = self.wanted(with_states);
         wanted.extend(self.cache.names.iter().map(|(_, present)| Arc::clone(present)));
         let mut outputs = self.session.run(&feeds, &mut [], &wanted)?;
         let present = self.cache.names.iter().map(|(_, present)| outputs.take(present));
         let present = present.collect::<Result<_, _>>()?;
-        Ok((self.kept(outputs, keep, states)?, present))
+        Ok((self.kept(outputs, keep, with_states)?, present))
     }
 
     /// Runs `pass` on neighbouring `rows` of `slab`, where the graph adds the new tokens.
@@ -226,16 +230,16 @@ impl Decoder {
         rows: Range<usize>,
         cached: bool,
     ) -> Result<Logits, OrtError> {
-        let (keep, states) = (pass.keep, pass.states);
+        let (keep, with_states) = (pass.keep, pass.states);
         let feeds = self.feeds(pass, cached)?;
-        let wanted = self.wanted(states);
-        let mut caches = slab.in_place(rows, &self.cache.names);
-        let outputs = self.session.run(&feeds, &mut caches, &wanted)?;
-        self.kept(outputs, keep, states)
+        let wanted = self.wanted(with_states);
+        let mut parts = slab.in_place(rows, &self.cache.names);
+        let outputs = self.session.run(&feeds, &mut parts, &wanted)?;
+        self.kept(outputs, keep, with_states)
     }
 
-    fn wanted(&self, states: bool) -> Vec<Arc<str>> {
-        let states = self.hidden_last.iter().filter(|_| states);
+    fn wanted(&self, with_states: bool) -> Vec<Arc<str>> {
+        let states = self.hidden_last.iter().filter(|_| with_states);
         std::iter::once(&self.logits).chain(states).cloned().collect()
     }
 

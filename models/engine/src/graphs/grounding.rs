@@ -24,10 +24,11 @@ impl Grounding {
     /// `present` names the cache outputs of the decoder that this graph reads.
     pub(crate) fn new<'n>(
         session: Session,
-        present: impl Iterator<Item = &'n Arc<str>> + Clone,
+        present: impl Iterator<Item = &'n Arc<str>>,
     ) -> Result<Self, EngineError> {
+        let present: Vec<_> = present.collect();
         refuse_unknown(session.inputs(), "grounding", |name| {
-            [HIDDEN, POSITIONS].contains(&name) || present.clone().any(|known| **known == *name)
+            [HIDDEN, POSITIONS].contains(&name) || present.iter().any(|known| ***known == *name)
         })?;
         port(session.outputs(), SCORES, |port| &*port.name == SCORES)?;
         let hidden = port(session.inputs(), HIDDEN, |port| &*port.name == HIDDEN)?.clone();

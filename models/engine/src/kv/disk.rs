@@ -330,7 +330,7 @@ mod tests {
         for len in [half, usize::from(tokens) - half] {
             let plane = |plane: &Plane| {
                 (0..plane.token_bytes() * len)
-                    .map(|at| seed ^ (at % 251) as u8)
+                    .map(|at| seed ^ u8::try_from(at % 251).unwrap())
                     .collect()
             };
             pages.push(Segment::new(len, PLANES.iter().map(plane).collect()), len);

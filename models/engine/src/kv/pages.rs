@@ -117,7 +117,7 @@ impl Pages {
             let own = start..start + used;
             start = own.end;
             let (from, to) = (range.start.max(own.start), range.end.min(own.end));
-            (from < to).then(|| (segment, own.start, from, to))
+            (from < to).then_some((segment, own.start, from, to))
         });
         parts.flat_map(move |(segment, first, from, to)| {
             let (stride, data) = (plane.stride(), &segment.planes[at]);

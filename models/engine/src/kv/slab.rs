@@ -113,10 +113,10 @@ impl Slab {
     pub(crate) fn load(&mut self, row: usize, pages: &Pages, range: Range<usize>, to: usize) {
         for at in 0..self.planes.len() {
             let plane = self.planes[at];
-            for (outer, token, data) in pages.runs(at, plane, range.clone()) {
-                let place = to + token - range.start;
-                let start = self.bytes(plane, row, outer, place..place).start;
-                self.buffers[at].as_bytes_mut()[start..start + data.len()].copy_from_slice(data);
+            for (outer, token, bytes) in pages.runs(at, plane, range.clone()) {
+                let first = to + token - range.start;
+                let start = self.bytes(plane, row, outer, first..first).start;
+                self.buffers[at].as_bytes_mut()[start..start + bytes.len()].copy_from_slice(bytes);
             }
         }
     }

@@ -354,7 +354,7 @@ mod tests {
             now += u64::from(matches!(step, Step::Prefill(..) | Step::Decode(_) | Step::Idle)) * 7;
             match step {
                 Step::Admit(id) | Step::Resume(id) => {
-                    find(&[id], &mut |(item, prompt, _)| item.work = ready(*prompt))
+                    find(&[id], &mut |(item, prompt, _)| item.work = ready(*prompt));
                 }
                 Step::Park(id) => find(&[id], &mut |(item, ..)| item.work = Work::Parked),
                 Step::Prefill(id, tokens) => find(&[id], &mut |(item, prompt, _)| {

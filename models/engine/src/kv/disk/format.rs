@@ -57,7 +57,9 @@ impl Header {
 pub(super) fn write(out: &mut impl Write, name: &str, owner: &Owner, session: &KvSnapshot) -> io::Result<()> {
     let planes = payload(owner, &session.pages);
     let mut hasher = Sha256::new();
-    planes.iter().for_each(|plane| hasher.update(plane));
+    for plane in &planes {
+        hasher.update(plane);
+    }
     let header = json!({
         "name": name,
         "owner": owner.json(),
