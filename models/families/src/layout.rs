@@ -92,10 +92,10 @@ pub(crate) fn lay_out(
     tokenizer: &Tokenizer,
     text: &str,
     bos: Option<&str>,
-    expansions: Vec<Expansion>,
+    expansions: &[Expansion],
     visual: &[u32],
 ) -> Result<Prompt, FamilyError> {
-    let (text, places) = expand(text, &expansions)?;
+    let (text, places) = expand(text, expansions)?;
     let add_special = bos.is_none_or(|bos| !text.starts_with(bos));
     let (ids, offsets) = tokenizer.encode_with_offsets(&text, add_special)?;
     let mut frames = Vec::new();
@@ -137,6 +137,13 @@ fn expand(text: &str, expansions: &[Expansion]) -> Result<(String, Vec<usize>), 
         places.push(out.len());
         out.push_str(&expansion.text);
         rest = after;
+    }
+    // A mark that is left would become a visual token without a picture.
+    if let Some(expansion) = expansions.iter().find(|expansion| rest.contains(&expansion.mark)) {
+        return Err(FamilyError::config(
+            "chat_template.jinja",
+            format!("it puts {} where no picture belongs", expansion.mark),
+        ));
     }
     out.push_str(rest);
     Ok((out, places))

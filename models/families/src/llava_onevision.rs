@@ -238,14 +238,14 @@ impl Family for LlavaOnevision {
             ([whole, tiles @ ..], size) => {
                 let (width, height) = size.unwrap_or((1, 1));
                 let layout = self.images.layout(width, height);
-                let tiled = Tiled {
+                let joined = Tiled {
                     tiles,
                     columns: layout.tiles.1 as usize,
                     side: self.features,
                     width: hidden,
                 };
                 let pair = |(a, b): (u32, u32)| (a as usize, b as usize);
-                let kept = tiled.cut(pair(layout.padding), pair(layout.kept));
+                let kept = joined.cut(pair(layout.padding), pair(layout.kept));
                 let (rows, columns) = pair(layout.shown);
                 let mut out = whole.to_vec();
                 kept.resized(rows, columns).push_lines(newline()?, &mut out);
@@ -264,7 +264,7 @@ impl Family for LlavaOnevision {
             .media()
             .filter(|medium| matches!(medium, Media::Image { .. }))
             .count();
-        let expansions: Result<_, _> = conversation
+        let expansions: Result<Vec<_>, _> = conversation
             .media()
             .map(|medium| self.expansion(medium, images))
             .collect();
@@ -272,7 +272,7 @@ impl Family for LlavaOnevision {
             &self.tokenizer,
             &text,
             self.bos.as_deref(),
-            expansions?,
+            &expansions?,
             &self.visual,
         )
     }

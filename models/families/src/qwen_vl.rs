@@ -84,8 +84,8 @@ impl QwenVl {
             ),
             sizes: TextSizes::read(folder, tokenizer)?,
             visual: [token_id(tokenizer, IMAGE)?, token_id(tokenizer, VIDEO)?],
-            images: preprocess(folder, &stills, QwenVlPreprocess::images())?,
-            videos: preprocess(folder, &videos, QwenVlPreprocess::videos())?,
+            images: preprocess(folder, &stills, &QwenVlPreprocess::images())?,
+            videos: preprocess(folder, &videos, &QwenVlPreprocess::videos())?,
             fps: videos["fps"]
                 .as_f64()
                 .filter(|&fps| fps > 0.0)
@@ -271,7 +271,7 @@ impl Family for QwenVl {
             &self.tokenizer,
             &text,
             self.bos.as_deref(),
-            expansions,
+            &expansions,
             &self.visual,
         )?;
         prompt.positions = self.positions(&prompt, &grids);
@@ -282,7 +282,7 @@ impl Family for QwenVl {
 fn preprocess(
     folder: &ModelFolder,
     settings: &Value,
-    default: QwenVlPreprocess,
+    default: &QwenVlPreprocess,
 ) -> Result<QwenVlPreprocess, FamilyError> {
     let pixels = |old: &str, new: &str, default: u64| {
         settings[old]

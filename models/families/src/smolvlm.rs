@@ -129,21 +129,20 @@ impl SmolVlm {
         let mut text = String::new();
         for row in 1..=rows {
             for column in 1..=columns {
-                text.push_str(&format!("{fake}<row_{row}_col_{column}>{picture}"));
+                let place = format!("<row_{row}_col_{column}>");
+                text.extend([fake.as_str(), &place, &picture]);
             }
             text.push('\n');
         }
         if rows > 0 {
             text.push('\n');
         }
-        text.push_str(&format!("{fake}{global}{picture}{fake}"));
+        text.extend([fake.as_str(), global, &picture, fake]);
         Expansion {
             mark: image.clone(),
             text,
             first_block: 0,
-            slots: (0..(rows * columns) as usize + 1)
-                .map(|at| self.slot(at))
-                .collect(),
+            slots: (0..=(rows * columns) as usize).map(|at| self.slot(at)).collect(),
             closing: 0,
         }
     }
@@ -207,15 +206,16 @@ impl Family for SmolVlm {
             _ => &self.template,
         };
         let text = template.render(&messages, conversation.is_asking())?;
-        let expansions = conversation.media().map(|medium| match medium {
+        let expansion = |medium: &Media| match medium {
             Media::Image { width, height } => self.image(*width, *height),
             Media::Video(video) => self.video(video),
-        });
+        };
+        let expansions: Vec<_> = conversation.media().map(expansion).collect();
         lay_out(
             &self.tokenizer,
             &text,
             self.bos.as_deref(),
-            expansions.collect(),
+            &expansions,
             &[self.image_token_id],
         )
     }

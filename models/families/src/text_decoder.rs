@@ -1,4 +1,4 @@
-//! Text decoders without eyes: Llama, Qwen2, SmolLM2 and their kin, by their own template alone.
+//! Text decoders without eyes (Llama, Qwen2, Mistral and their kin), by their own template alone.
 
 use std::sync::Arc;
 

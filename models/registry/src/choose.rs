@@ -42,7 +42,7 @@ pub(crate) fn choose(
 ) -> Result<Chosen, RegistryError> {
     if let Some(genai) = genai {
         let graphs = open(root, genai.graphs(root))?;
-        let precision = genai.precision(&graphs).to_owned();
+        let precision = GenAi::precision(&graphs).to_owned();
         return Ok(Chosen {
             available: vec![precision.clone()],
             precision,

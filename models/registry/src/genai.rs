@@ -98,7 +98,7 @@ impl GenAi {
     }
 
     /// What the decoder's weights are, as its operators and its cache tell.
-    pub(crate) fn precision(&self, graphs: &Graphs) -> &'static str {
+    pub(crate) fn precision(graphs: &Graphs) -> &'static str {
         let decoder = &graphs[&Role::Decoder].summary;
         let cache = decoder
             .inputs

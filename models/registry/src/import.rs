@@ -112,7 +112,7 @@ pub fn select(source: &str, files: &[Listed], precision: Option<&str>) -> Result
             let rest = file.path.strip_prefix(*graph);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("_data") || rest.starts_with(".data"))
         };
-        settings || chosen.iter().any(|graph| data(&graph))
+        settings || chosen.iter().any(data)
     };
     Ok(Selection {
         files: files.iter().filter(taken).cloned().collect(),
@@ -230,15 +230,12 @@ impl Staging {
         write_manifest(&folder, manifest)?;
         let opened = ModelFolder::open(&folder)?;
         opened.digest()?;
-        let mut lines = String::new();
-        for file in opened.used_files()? {
+        let line = |file: &PathBuf| {
             let name = file.to_string_lossy().replace('\\', "/");
-            lines.push_str(&format!(
-                "{}  {name}\n",
-                crate::digest::sha256(&folder.join(&file))?
-            ));
-        }
-        write(&folder.join(SUMS_FILE), lines.as_bytes())?;
+            Ok(format!("{}  {name}\n", crate::sha256(&folder.join(file))?))
+        };
+        let lines: Result<String, RegistryError> = opened.used_files()?.iter().map(line).collect();
+        write(&folder.join(SUMS_FILE), lines?.as_bytes())?;
         fs::rename(&folder, &target).map_err(RegistryError::io(&target))?;
         ModelFolder::open(&target)
     }

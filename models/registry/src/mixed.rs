@@ -32,7 +32,10 @@ pub(crate) fn check(root: &Path, config: &Value, graphs: &Graphs) -> Result<(), 
     let cached = decoder
         .inputs
         .iter()
-        .filter(|port| port.name.starts_with("past_key_values.") && port.name.ends_with(".key"))
+        .filter(|port| {
+            let inner = port.name.strip_prefix("past_key_values.");
+            inner.is_some_and(|inner| inner.split_once('.').is_some_and(|(_, part)| part == "key"))
+        })
         .count();
     let layers = i64::try_from(cached).ok().filter(|&layers| layers > 0);
     let pairs = [

@@ -279,9 +279,13 @@ def main() -> None:
     parser.add_argument("family", choices=FAMILIES)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--published", action="store_true", help="llava_onevision without image_newline")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    FAMILIES[args.family](args.out, args.seed)
+    if args.published:
+        llava_onevision(args.out, args.seed, newline=False)
+    else:
+        FAMILIES[args.family](args.out, args.seed)
 
 
 if __name__ == "__main__":

@@ -49,21 +49,21 @@ impl SmolVlmPreprocess {
         let first = self.first_size(image.width, image.height);
         let resize = |pixels: &[u8], from, to| self.backend.resize(pixels, from, to, self.filter);
         let mut pixels = resize(&image.data, (image.width, image.height), first);
-        let mut size = first;
+        let mut whole = first;
         let grid = self.tile_grid(image.width, image.height);
         let mut pictures = Vec::new();
         if self.split {
             let tiled = self.tiled_size(first);
-            pixels = resize(&pixels, size, tiled);
-            size = tiled;
+            pixels = resize(&pixels, whole, tiled);
+            whole = tiled;
         }
         for row in 0..grid.0 {
             for column in 0..grid.1 {
-                let tile = crop(&pixels, size.0, (column * side, row * side), square);
+                let tile = crop(&pixels, whole.0, (column * side, row * side), square);
                 pictures.push(self.normalised(&tile));
             }
         }
-        pictures.push(self.normalised(&resize(&pixels, size, square)));
+        pictures.push(self.normalised(&resize(&pixels, whole, square)));
         Ok(Tiles { grid, pictures })
     }
 

@@ -1,4 +1,5 @@
 //! Twins of published models, made pictures, and a runner that does nothing clever.
+#![allow(dead_code, reason = "each test file uses another part")]
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,12 +16,20 @@ use reelsight_registry::{ModelFolder, Role};
 
 /// A folder of its own for this test, written by `reelsight_twins` with numpy and onnx alone.
 pub(crate) fn twin(family: &str) -> PathBuf {
+    twin_with(family, &[])
+}
+
+/// [`twin`] with further arguments.
+pub(crate) fn twin_with(family: &str, arguments: &[&str]) -> PathBuf {
+    static MADE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let made = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
-    let out = std::env::temp_dir().join(format!("reelsight-twin-{family}-{}", std::process::id()));
+    let out = std::env::temp_dir().join(format!("reelsight-twin-{family}-{}-{made}", std::process::id()));
     std::fs::remove_dir_all(&out).ok();
     let done = Command::new(repository.join(".venv/bin/python"))
         .args(["-m", "reelsight_twins.twins", family])
         .arg(&out)
+        .args(arguments)
         .env("PYTHONPATH", repository.join("models/training"))
         .output()
         .unwrap();

@@ -44,31 +44,57 @@ fn pictures(pictures: &[PixelTensor]) -> String {
     digest(pictures.iter().map(|picture| &*picture.data))
 }
 
-/// Asks the reference for each request and compares with what is made here.
-fn compare<C>(cases: &[C], request: impl Fn(&C) -> String, ours: impl Fn(&C) -> String) {
-    let requests: Vec<_> = cases.iter().map(request).collect();
+/// A request to the reference, and what is made here.
+struct Case {
+    request: String,
+    ours: Box<dyn Fn() -> String>,
+}
+
+fn cases<C: Copy + 'static>(
+    inputs: Vec<C>,
+    request: impl Fn(&C) -> String,
+    ours: fn(&C) -> String,
+) -> impl Iterator<Item = Case> {
+    let made: Vec<_> = inputs
+        .into_iter()
+        .map(|input| Case {
+            request: request(&input),
+            ours: Box::new(move || ours(&input)),
+        })
+        .collect();
+    made.into_iter()
+}
+
+/// All in one run of the reference, which takes seconds to start.
+#[test]
+fn images_and_videos_equal_those_of_the_reference_processors() {
+    let all: Vec<_> = idefics3()
+        .chain(qwen_images())
+        .chain(qwen_videos())
+        .chain(llava_onevision())
+        .collect();
+    let requests: Vec<_> = all.iter().map(|case| case.request.clone()).collect();
     let Some(answers) = reference(NEEDS, &requests) else {
         return;
     };
-    assert_eq!(answers.len(), cases.len());
-    for (case, (request, answer)) in cases.iter().zip(requests.iter().zip(answers)) {
-        assert_eq!(ours(case), answer, "{request}");
+    assert_eq!(answers.len(), all.len());
+    for (Case { request, ours }, answer) in all.iter().zip(answers) {
+        assert_eq!(ours(), answer, "{request}");
     }
 }
 
-#[test]
-fn tiles_equal_those_of_the_idefics3_processors() {
-    let mut cases = Vec::new();
+fn idefics3() -> impl Iterator<Item = Case> {
+    let mut inputs = Vec::new();
     for backend in BACKENDS {
         for edges in [(364, 182), (168, 56), (100, 100)] {
             for size in SIZES {
-                cases.push((backend, edges, true, size));
+                inputs.push((backend, edges, true, size));
             }
         }
-        cases.extend(SIZES.map(|size| (backend, (168, 56), false, size)));
+        inputs.extend(SIZES.map(|size| (backend, (168, 56), false, size)));
     }
-    compare(
-        &cases,
+    cases(
+        inputs,
         |((name, _), (longest, side), split, (w, h))| {
             format!("tiles {name} {longest} {side} {} {w} {h} 3", u8::from(*split))
         },
@@ -84,19 +110,22 @@ fn tiles_equal_those_of_the_idefics3_processors() {
             assert_eq!(tiles.grid, processor.tile_grid(w, h));
             format!("{} {} {}", tiles.grid.0, tiles.grid.1, pictures(&tiles.pictures))
         },
-    );
+    )
 }
 
-#[test]
-fn patches_of_images_equal_those_of_the_qwen_processors() {
-    let mut cases = Vec::new();
+fn qwen_images() -> impl Iterator<Item = Case> {
+    let mut inputs = Vec::new();
     for backend in BACKENDS {
-        for pixels in [(56 * 56, 28 * 28 * 1280), (100 * 28 * 28, 120 * 28 * 28), (1, 9000)] {
-            cases.extend(SIZES.map(|size| (backend, pixels, size)));
+        for pixels in [
+            (56 * 56, 28 * 28 * 1280),
+            (100 * 28 * 28, 120 * 28 * 28),
+            (1, 9000),
+        ] {
+            inputs.extend(SIZES.map(|size| (backend, pixels, size)));
         }
     }
-    compare(
-        &cases,
+    cases(
+        inputs,
         |((name, _), (least, most), (w, h))| format!("qwen {name} {least} {most} {w} {h} 8"),
         |&((_, backend), (min_pixels, max_pixels), (w, h))| {
             let processor = QwenVlPreprocess {
@@ -110,21 +139,20 @@ fn patches_of_images_equal_those_of_the_qwen_processors() {
             assert_eq!(patches.grid, processor.grid(w, h, 1).unwrap());
             format!("{t} {rows} {columns} {}", digest([&*patches.data]))
         },
-    );
+    )
 }
 
-#[test]
-fn patches_of_videos_equal_those_of_the_qwen_processor() {
-    let mut cases = Vec::new();
+fn qwen_videos() -> impl Iterator<Item = Case> {
+    let mut inputs = Vec::new();
     for cap in [false, true] {
         for pixels in [(56 * 56, 28 * 28 * 20), (10 * 28 * 28, 12 * 28 * 28)] {
             for frames in [1, 2, 5, 8] {
-                cases.extend([(96, 64), (33, 47), (300, 57)].map(|size| (cap, pixels, frames, size)));
+                inputs.extend([(96, 64), (33, 47), (300, 57)].map(|size| (cap, pixels, frames, size)));
             }
         }
     }
-    compare(
-        &cases,
+    cases(
+        inputs,
         |(cap, (least, most), frames, (w, h))| {
             format!("qwenvideo {} {least} {most} {frames} {w} {h} 4", u8::from(*cap))
         },
@@ -148,21 +176,20 @@ fn patches_of_videos_equal_those_of_the_qwen_processor() {
                 digest(groups.iter().map(|group| &*group.data))
             )
         },
-    );
+    )
 }
 
-#[test]
-fn tiles_equal_those_of_the_llava_onevision_processors() {
-    let mut cases = Vec::new();
+fn llava_onevision() -> impl Iterator<Item = Case> {
+    let mut inputs = Vec::new();
     for backend in BACKENDS {
         for images in [1_u64, 2] {
             for side in [42, 98] {
-                cases.extend(SIZES.map(|size| (backend, images, side, size)));
+                inputs.extend(SIZES.map(|size| (backend, images, side, size)));
             }
         }
     }
-    compare(
-        &cases,
+    cases(
+        inputs,
         |((name, _), images, side, (w, h))| format!("llava {name} {side} {images} {w} {h} 6"),
         |&((_, backend), images, side, (w, h))| {
             let pins = (1..4).flat_map(|rows| (1..4).map(move |columns| (side * columns, side * rows)));
@@ -183,7 +210,7 @@ fn tiles_equal_those_of_the_llava_onevision_processors() {
             };
             format!("{} {}", made.len(), pictures(&made))
         },
-    );
+    )
 }
 
 #[test]
