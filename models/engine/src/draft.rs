@@ -20,9 +20,8 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-pub(crate) use pace::Pace;
-
 use lookup::PromptLookup;
+use pace::{Pace, Trust};
 use tables::{Recycling, Trigrams};
 
 /// Stands for tokens that are no text: never guessed, never matched.
@@ -42,9 +41,11 @@ pub(crate) trait DraftSource: fmt::Debug + Send {
 /// What one tenant's answers have taught, and whether guessing pays.
 #[derive(Debug)]
 pub(crate) struct Drafts {
-    /// Asked in this order for each piece of a guess.
-    sources: Vec<Box<dyn DraftSource>>,
-    pub(crate) pace: Pace,
+    /// Asked in this order for each piece of a guess, as far as they are trusted.
+    sources: Vec<(Box<dyn DraftSource>, Trust)>,
+    /// Who made how much of the last guess.
+    pieces: Vec<(usize, usize)>,
+    pace: Pace,
     used: u64,
 }
 
@@ -63,7 +64,11 @@ impl Drafts {
 
     fn of(sources: Vec<Box<dyn DraftSource>>, longest: usize) -> Self {
         Self {
-            sources,
+            sources: sources
+                .into_iter()
+                .map(|source| (source, Trust::default()))
+                .collect(),
+            pieces: Vec::new(),
             pace: Pace::new(longest),
             used: 0,
         }
@@ -72,22 +77,54 @@ impl Drafts {
     /// How `tokens` may go on: as far as any source has an idea, at most as far as the pace says and `room` allows.
     pub(crate) fn propose(&mut self, tokens: &[u32], room: usize) -> Vec<u32> {
         let count = self.pace.length().min(room);
+        self.pieces.clear();
         let mut whole = tokens.to_vec();
         let end = tokens.len() + count;
         while whole.len() < end {
             let left = end - whole.len();
-            let ideas = self.sources.iter().map(|source| source.propose(&whole, left));
-            let Some(piece) = ideas.into_iter().find(|piece| !piece.is_empty()) else {
+            let Some((source, piece)) = self.piece(&whole, left) else {
                 break;
             };
-            whole.extend(piece.into_iter().take(left));
+            self.pieces.push((source, piece.len()));
+            whole.extend(piece);
         }
         whole.split_off(tokens.len())
     }
 
+    /// The first idea of a trusted source.
+    fn piece(&mut self, tokens: &[u32], count: usize) -> Option<(usize, Vec<u32>)> {
+        self.sources
+            .iter_mut()
+            .enumerate()
+            .find_map(|(at, (source, trust))| {
+                let mut piece = source.propose(tokens, count);
+                piece.truncate(count);
+                (!piece.is_empty() && trust.allows()).then_some((at, piece))
+            })
+    }
+
+    /// A step without guesses took so long.
+    pub(crate) fn plain(&mut self, took: Duration) {
+        self.pace.plain(took);
+    }
+
+    /// A pass over the last guess is over.
+    pub(crate) fn guessed(&mut self, outcome: Outcome) {
+        let mut right = outcome.accepted;
+        for (source, length) in std::mem::take(&mut self.pieces) {
+            let accepted = right.min(length);
+            self.sources[source].1.learn(accepted, length);
+            if accepted < length {
+                break;
+            }
+            right -= length;
+        }
+        self.pace.guessed(outcome);
+    }
+
     /// See [`DraftSource::observe`].
     pub(crate) fn observe(&mut self, tokens: &[u32], next: u32, likeliest: u32) {
-        for source in &mut self.sources {
+        for (source, _) in &mut self.sources {
             source.observe(tokens, next, likeliest);
         }
     }

@@ -21,7 +21,7 @@ impl Ask {
         self.clocks.generate.add(begun.elapsed());
         self.trace.span("decode", begun, 1, batch);
         if let Some(drafts) = desk.drafts.of(self.tenant).filter(|_| batch == 1) {
-            drafts.pace.plain(begun.elapsed());
+            drafts.plain(begun.elapsed());
         }
         self.accept(logits, desk)
     }
@@ -127,7 +127,7 @@ impl Ask {
         };
         desk.metrics.leapt(outcome);
         if let Some(drafts) = desk.drafts.of(self.tenant) {
-            drafts.pace.guessed(outcome);
+            drafts.guessed(outcome);
         }
         if !piece.is_empty() {
             self.events.tell(EngineEvent::Delta(piece))?;

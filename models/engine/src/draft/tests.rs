@@ -78,9 +78,9 @@ fn guessed(
         // A pass over guesses takes as long as a plain step here.
         let took = Duration::from_millis(1);
         if draft.is_empty() {
-            drafts.pace.plain(took);
+            drafts.plain(took);
         } else {
-            drafts.pace.guessed(Outcome {
+            drafts.guessed(Outcome {
                 proposed: draft.len(),
                 accepted,
                 took,
@@ -172,15 +172,45 @@ fn text_is_copied_from_where_it_occurred_last_and_never_over_pictures() {
 fn tenants_never_see_each_others_words() {
     let mut tenants = Tenants::new(4);
     let ones = tenants.of(1).unwrap();
-    ones.pace.plain(Duration::from_millis(1));
+    ones.plain(Duration::from_millis(1));
     ones.observe(&[5, 6], 7, 7);
     assert_eq!(ones.propose(&[5, 6], 4), [7]);
     let others = tenants.of(2).unwrap();
-    others.pace.plain(Duration::from_millis(1));
+    others.plain(Duration::from_millis(1));
     assert_eq!(others.propose(&[5, 6], 4), [0_u32; 0]);
     for tenant in 3..3 + MAX_TENANTS as u64 {
         tenants.of(tenant);
     }
     assert!(tenants.known.len() <= MAX_TENANTS && !tenants.known.contains_key(&1));
     assert!(Tenants::new(0).of(1).is_none());
+}
+
+/// Guesses the same token whatever came before.
+#[derive(Debug)]
+struct Stubborn(u32);
+
+impl DraftSource for Stubborn {
+    fn propose(&self, _tokens: &[u32], _count: usize) -> Vec<u32> {
+        vec![self.0]
+    }
+
+    fn observe(&mut self, _tokens: &[u32], _next: u32, _likeliest: u32) {}
+}
+
+#[test]
+fn a_source_that_is_mostly_wrong_is_seldom_asked_and_never_forgotten() {
+    let mut drafts = Drafts::of(vec![Box::new(Stubborn(1)), Box::new(Stubborn(2))], 1);
+    drafts.plain(Duration::from_secs(1));
+    let mut asked = [0; 2];
+    for _ in 0..1_000 {
+        let draft = drafts.propose(&[7], 1);
+        let right = draft[0] == 2;
+        asked[usize::from(right)] += 1;
+        drafts.guessed(Outcome {
+            proposed: 1,
+            accepted: usize::from(right),
+            took: Duration::from_millis(1),
+        });
+    }
+    assert!((5..100).contains(&asked[0]), "{asked:?}");
 }
