@@ -53,6 +53,7 @@ pub(crate) fn probe(
         rounding,
     };
     let alone = trial.alone()?;
+    trial.rounding = trial.rounding.max(2.0 * trial.noise(&alone)?);
     let masks_hide = trial.masks_hide()?;
     let layout = trial.layout(&alone);
     trial.rows.set(layout, free);
@@ -83,11 +84,30 @@ impl Trial<'_> {
         let mut logits = Vec::new();
         for (at, prompt) in PROMPTS.iter().enumerate() {
             let id = at as u64;
-            self.fill(id, prompt)?;
+            // In the same pieces as `together`.
+            let before = &prompt[..prompt.len() - 1];
+            self.fill(id, before)?;
+            self.last(id, before)?;
             logits.push(self.last(id, prompt)?);
             self.rows.close(id);
         }
         Ok(logits)
+    }
+
+    /// How far the logits move when nothing but the pieces of the prompts change, as a part of the largest logit. Graphs
+    /// that round activations to 8 bits make much of differences that others do not show.
+    fn noise(&mut self, alone: &[Vec<f32>]) -> Result<f32, EngineError> {
+        let mut noise = 0.0_f32;
+        for (at, (prompt, alone)) in PROMPTS.iter().zip(alone).enumerate() {
+            let id = at as u64;
+            self.fill(id, prompt)?;
+            let logits = self.last(id, prompt)?;
+            self.rows.close(id);
+            let largest = alone.iter().fold(1.0_f32, |most, logit| most.max(logit.abs()));
+            let differences = alone.iter().zip(&logits).map(|(a, b)| (a - b).abs() / largest);
+            noise = differences.fold(noise, f32::max);
+        }
+        Ok(noise)
     }
 
     fn layout(&mut self, alone: &[Vec<f32>]) -> Layout {
