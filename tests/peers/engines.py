@@ -145,9 +145,9 @@ def long_prompt(prompts: list[list[int]], length: int) -> list[int]:
     return (ids * (length // len(ids) + 1))[:length]
 
 
-def single(peers: list[Peer], prompts: list[list[int]], rounds: int) -> dict:
-    """One request at a time: 512 tokens of prompt, then 64 of answer."""
-    prompt = long_prompt(prompts, 512)
+def single(peers: list[Peer], prompts: list[list[int]], length: int, rounds: int) -> dict:
+    """One request at a time: a prompt of ordinary length, then an answer."""
+    prompt = long_prompt(prompts, length)
     for peer in peers:
         peer.ask([prompt], 8)
     rows = {peer.name: {"first": [], "rate": []} for peer in peers}
@@ -156,6 +156,7 @@ def single(peers: list[Peer], prompts: list[list[int]], rounds: int) -> dict:
             [answer] = peer.ask([prompt])["answers"]
             rows[peer.name]["first"].append(answer["first"])
             rows[peer.name]["rate"].append(decode_rate(answer))
+            print(peer.name, rows[peer.name]["first"][-1], rows[peer.name]["rate"][-1], file=sys.stderr)
     return rows
 
 
@@ -189,7 +190,7 @@ def gaps(peer: Peer, prompts: list[list[int]]) -> dict:
     return {
         "calm_median": statistics.median(calm["gaps"]),
         "worst_beside_prefill": max(together["gaps"]),
-        "chunk_of_512": alone["first"],
+        "chunk_of_512": alone["prefill"],
     }
 
 
@@ -255,7 +256,7 @@ def measure(args) -> dict:
             result["golden"][precision] = greedy(ours, golden)
         if "single" in parts:
             peers = [ours, *(start(name, args) for name in args.peers.format(precision).split(",") if name)]
-            result["single"][precision] = single(peers, prompts, args.rounds)
+            result["single"][precision] = single(peers, prompts, args.prompt, args.rounds)
             for peer in peers[1:]:
                 peer.close()
         if "concurrent" in parts:
@@ -274,6 +275,7 @@ def main() -> None:
     parser.add_argument("--models", type=pathlib.Path, default=ROOT / ".data/smollm2")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--context", type=int, default=8000)
     parser.add_argument("--peers", default="genai-{},transformers", help="with whom; empty for nobody")
     parser.add_argument("--precisions", default="fp32,q8")
