@@ -85,7 +85,7 @@ pub(crate) fn threads(asked: Option<u16>) -> usize {
 struct Rows {
     digests: bool,
     lines: bool,
-    rows: Vec<Value>,
+    kept: Vec<Value>,
     written: usize,
 }
 
@@ -94,7 +94,7 @@ impl Rows {
         Self {
             digests: args.output.json || args.output.jsonl,
             lines: args.output.jsonl,
-            rows: Vec::new(),
+            kept: Vec::new(),
             written: 0,
         }
     }
@@ -111,7 +111,7 @@ impl Rows {
         if self.lines {
             return terminal::print_line(&row.to_string());
         }
-        self.rows.push(row);
+        self.kept.push(row);
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl Rows {
             if self.lines {
                 return terminal::print_line(&rest.to_string());
             }
-            let mut document = json!({ "frames": self.rows });
+            let mut document = json!({ "frames": self.kept });
             if let (Some(document), Value::Object(rest)) = (document.as_object_mut(), rest) {
                 document.extend(rest);
             }
@@ -160,7 +160,7 @@ impl Rows {
         }
         if args.output.raw.as_deref() != Some(std::path::Path::new("-")) {
             let mut out = BufWriter::new(std::io::stdout().lock());
-            for row in &self.rows {
+            for row in &self.kept {
                 let line = format!(
                     "{:>8}  {:>12.6} s  {}\n",
                     row["index"],

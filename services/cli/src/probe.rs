@@ -2,10 +2,12 @@
 
 mod facts;
 mod plot;
+mod words;
 
 use std::fmt::Write as _;
 
 use reelsight_decode::{Fate, Forecast, PacketKind};
+use reelsight_media::MediaTime;
 use serde_json::{Value, json};
 
 use self::plot::{Bar, Plot};
@@ -39,7 +41,7 @@ pub(crate) fn run(args: &ProbeArgs) -> Result<(), Failure> {
     if args.json {
         return terminal::print_line(&format!("{document:#}"));
     }
-    let mut text = facts::text(&document);
+    let mut text = words::text(&document);
     if let Some(forecast) = &forecast {
         tell_plan(&mut text, &document["plan"], forecast);
     }
@@ -141,7 +143,7 @@ fn drawing(video: &Video, selection: Option<&Selection>, forecast: Option<&Forec
         usize::try_from(frame)
             .ok()
             .and_then(|frame| timeline.time(frame))
-            .map(|time| time.secs())
+            .map(MediaTime::secs)
     };
     let chosen = selection.map_or(&[][..], |selection| &selection.sampled.frames);
     let info = &video.index.info;

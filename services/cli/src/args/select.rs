@@ -39,12 +39,12 @@ pub(crate) struct RangeArgs {
 /// What finds shot changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SceneModel {
-    /// TransNetV2 when it is installed, else the content detector.
+    /// `TransNetV2` when it is installed, else the content detector.
     #[default]
     Auto,
     /// Compares pictures: no model needed.
     Content,
-    /// The network TransNetV2; `make shots` installs it.
+    /// The network `TransNetV2`; `make shots` installs it.
     Transnetv2,
 }
 

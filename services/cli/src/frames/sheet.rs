@@ -120,7 +120,7 @@ impl Layout {
     /// `None` when the sheet would be too large.
     fn new(count: u32, columns: Option<u32>, tile: (u32, u32)) -> Option<Self> {
         let count = count.max(1);
-        let square = (1..).find(|&side: &u32| side.saturating_mul(side) >= count);
+        let square = (1..=u32::from(u16::MAX)).find(|side| side * side >= count);
         let columns = columns.or(square)?.min(count);
         let layout = Self {
             columns,

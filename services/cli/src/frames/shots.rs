@@ -1,7 +1,7 @@
 //! Where shots change: every frame of a range, decoded small, through a detector.
 
 use reelsight_decode::PacketIndex;
-use reelsight_media::FrameSource as _;
+use reelsight_media::{FrameSource as _, MediaTime};
 use reelsight_sampling::{ContentDetector, Rule, ShotDetector, ShotError, Transition};
 use reelsight_shots::{MANIFEST_FILE, TransNetV2};
 use serde_json::{Value, json};
@@ -170,7 +170,7 @@ fn shot(first: u64, last: u64, index: &PacketIndex) -> Value {
         usize::try_from(frame)
             .ok()
             .and_then(|frame| index.timeline.time(frame))
-            .map(|time| time.secs())
+            .map(MediaTime::secs)
     };
     let end = usize::try_from(last)
         .map(|last| index.timeline.frame_end_secs(last))

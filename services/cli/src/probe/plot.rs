@@ -322,9 +322,13 @@ mod tests {
     fn plot(packets: u32) -> Plot {
         let bar = |at: u32| Bar {
             secs: f64::from(at) / 25.0,
-            bytes: if at % 50 == 0 { 40_000 } else { 900 },
-            kind: if at % 50 == 0 { Kind::Key } else { Kind::Droppable },
-            decoded: Some(at % 50 == 0),
+            bytes: if at.is_multiple_of(50) { 40_000 } else { 900 },
+            kind: if at.is_multiple_of(50) {
+                Kind::Key
+            } else {
+                Kind::Droppable
+            },
+            decoded: Some(at.is_multiple_of(50)),
         };
         Plot {
             title: "a < b".to_owned(),
