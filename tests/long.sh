@@ -9,7 +9,12 @@ if [ -n "${SLICE:-}" ]; then files=250 soak=40; else files=2000 soak=1800; fi
 
 $py tests/fuzz/mutate_media.py --binary $binary --count $files --seconds $((soak * 3))
 $py tests/load/soak.py --binary $binary --video .setup/sample.mp4 --seconds $soak
-[ -n "${SLICE:-}" ] || $py tests/peers/overlap.py --binary $binary
+if [ -z "${SLICE:-}" ]; then
+  $py tests/peers/overlap.py --binary $binary
+  $py tests/load/large.py --binary $binary
+  $py tests/peers/pts.py --binary $binary target/tmp/conformance/{h264,hevc,open,containers,mpeg}
+  REELSIGHT_ALL_CLIPS=1 cargo test --release -p reelsight-decode --test decode conformance::shared_clips
+fi
 # Beside transformers and onnxruntime-genai, where `make llm` has run.
 if [ -z "${SLICE:-}" ] && [ -d .data/smollm2 ]; then
   cargo build --release -p reelsight-engine --example tokens

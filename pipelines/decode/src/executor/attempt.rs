@@ -243,8 +243,8 @@ impl<'a, C: Convert> Attempt<'a, C> {
             if !self.substitute {
                 return Ok(Outcome::Missing);
             }
-            let last_interval = self.shared.plan.intervals.last().map(|last| last.wanted.last());
-            let at_the_tail = self.early.is_empty() && last_interval == Some(self.interval.wanted.last());
+            let ends_the_file = self.interval.end() as usize >= self.shared.index.packets.len();
+            let at_the_tail = self.early.is_empty() && ends_the_file;
             if at_the_tail || (self.best.is_none() && self.early.is_empty()) {
                 // The video ends before these frames: there is nothing to show instead.
                 return Ok(Outcome::Complete);

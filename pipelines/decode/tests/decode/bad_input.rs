@@ -301,6 +301,28 @@ fn a_damaged_packet_costs_its_dependants_only() {
     }
 }
 
+/// A wanted picture that does not come out: its interval is decoded once more with nothing left out, which is counted,
+/// and the best picture before it stands in.
+#[test]
+fn what_does_not_come_out_is_decoded_again() {
+    let folder = folder();
+    let arguments =
+        "-f lavfi -i testsrc2=s=320x240:r=25:d=4 -c:v libx264 -g 25 -bf 0 -sc_threshold 0 -pix_fmt yuv420p";
+    let file = ffmpeg(folder.path(), "a.mp4", arguments);
+    let good = support::rgb(&file, &support::index_of(&file), &[39], DecodeOptions::default());
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[position_of_packet(&file, 40)..position_of_packet(&file, 41)].fill(0);
+    let file = write(folder.path(), "damaged.mp4", bytes);
+    let index = support::index_of(&file);
+    let options = DecodeOptions::default();
+    let mut reader = read_frames(&support::input(&file), index, vec![40], options).unwrap();
+    let frame = reader.next_frame().unwrap().unwrap();
+    assert!(frame.damaged && frame.index == 40 && frame.data == good[0].data);
+    assert_eq!(reader.next_frame().unwrap(), None);
+    let stats = reader.stats();
+    assert_eq!((stats.redone, stats.frames_damaged), (1, 1));
+}
+
 fn position_of_packet(file: &Path, number: usize) -> usize {
     let output = Command::new("ffprobe")
         .args([

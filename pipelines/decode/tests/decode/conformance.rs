@@ -227,3 +227,29 @@ fn mpeg() {
 fn others() {
     check(&files("others", recipes::OTHERS));
 }
+
+/// Clips of cameras and generators, where the shared data is at hand: a few, or all with `REELSIGHT_ALL_CLIPS` set.
+#[test]
+fn shared_clips() {
+    let shared = std::env::var("REELSIGHT_SHARED").unwrap_or_else(|_| "../../../shared".to_owned());
+    let mut folders = vec![Path::new(&shared).join("data/genvid-mini/clips")];
+    let mut clips = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).into_iter().flatten();
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            let list = if path.is_dir() { &mut folders } else { &mut clips };
+            list.push(path);
+        }
+    }
+    if clips.is_empty() {
+        eprintln!("SKIPPED: no clips under REELSIGHT_SHARED ({shared})");
+    }
+    clips.sort();
+    let step = if std::env::var_os("REELSIGHT_ALL_CLIPS").is_some() {
+        1
+    } else {
+        200
+    };
+    let clips: Vec<_> = clips.into_iter().step_by(step).collect();
+    clips.chunks(32).for_each(check);
+}
