@@ -12,6 +12,9 @@ $py tests/load/soak.py --binary $binary --video .setup/sample.mp4 --seconds $soa
 if [ -z "${SLICE:-}" ]; then
   $py tests/peers/overlap.py --binary $binary
   $py tests/load/large.py --binary $binary
+  if /usr/bin/python3 -c "import gi; gi.require_version('GstApp', '1.0')" 2>/dev/null; then
+    $py tests/peers/gstreamer.py --binary $binary
+  fi
   $py tests/peers/pts.py --binary $binary target/tmp/conformance/{h264,hevc,open,containers,mpeg}
   REELSIGHT_ALL_CLIPS=1 cargo test --release -p reelsight-decode --test decode conformance::shared_clips
 fi
