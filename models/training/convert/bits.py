@@ -2,8 +2,10 @@
 
     python -m convert.bits --folder DIR --to q8 --out DIR-q8        (what `reelsight models quantize` runs)
 
-Only weights change. Activations stay in 32 bits between operators, so the same prompt gives the same tokens in
-whatever chunks it is prefilled; dynamic int8 does not keep that, which is why it is not offered.
+Weights are stored in fewer bits. The fast kernel rounds activations, too, but block by block within a row: what else is
+in a run does not matter to a row. Dynamic int8 takes one scale for all rows of a run, so that its answers depend on how a
+prompt is cut into chunks; it is not offered. Bit for bit equal in all chunk sizes is neither: rounding makes much of the
+last bits in which matrix products of other heights differ.
 
 Prints one JSON document: bytes, decode speed, and how far the new decoder is from the old one along the answers that
 the old one gives to a few prompts.

@@ -188,8 +188,7 @@ pub(crate) enum ModelsCommand {
     },
     /// Write a folder with fewer bits per weight, and say what that brings and costs. Needs Python packages.
     ///
-    /// Weights only (MatMulNBits): answers stay independent of how a prompt is cut into chunks. Dynamic int8, which
-    /// quantises activations too, does not keep that and is not offered.
+    /// Weights only (MatMulNBits). Dynamic int8, whose answers depend on what else is in a run, is not offered.
     Quantize {
         /// Model name or folder, with graphs in 32 bits.
         model: String,
