@@ -162,7 +162,7 @@ impl Runner {
                     rows[at].copy_from_slice(features);
                 }
             }
-            let logits = self.step(prompt, ids, rows, seen, &mut cache);
+            let logits = self.step(prompt, ids, rows.as_deref(), seen, &mut cache);
             seen += ids.len();
             let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)));
             tokens.push(u32::try_from(best.unwrap()).unwrap());
@@ -182,7 +182,7 @@ impl Runner {
         &self,
         prompt: &Prompt,
         ids: &[u32],
-        rows: Option<Vec<f32>>,
+        rows: Option<&[f32]>,
         seen: usize,
         cache: &mut HashMap<Arc<str>, Tensor>,
     ) -> Vec<f32> {
@@ -190,7 +190,7 @@ impl Runner {
         let input = |port: &Port| match &*port.name {
             "input_ids" => ids_tensor(ids),
             "inputs_embeds" => {
-                let rows = rows.clone().unwrap();
+                let rows = rows.unwrap().to_vec();
                 Tensor::from_f32(&[1, new, rows.len() / new], rows).unwrap()
             }
             "attention_mask" => Tensor::from_i64(&[1, total], vec![1; total]).unwrap(),
