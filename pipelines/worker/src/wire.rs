@@ -9,7 +9,7 @@ pub(crate) use convert::nanos;
 /// To the worker.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ToWorker {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(crate) order: Option<Order>,
 }
 
@@ -37,6 +37,9 @@ pub(crate) enum Order {
     /// Others decode, too, or no longer do.
     #[prost(message, tag = "7")]
     Threads(Threads),
+    /// The next frames that are wanted; sent before [`Order::Read`].
+    #[prost(message, tag = "8")]
+    Wanted(Wanted),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -97,8 +100,6 @@ pub(crate) struct ReadOrder {
     /// Use the index of the request before; otherwise it came in parts.
     #[prost(bool, tag = "4")]
     pub(crate) same_index: bool,
-    #[prost(uint64, repeated, tag = "5")]
-    pub(crate) frames: Vec<u64>,
     /// Bytes of the frame memory.
     #[prost(uint64, tag = "6")]
     pub(crate) memory_bytes: u64,
@@ -125,6 +126,12 @@ pub(crate) struct Size {
     pub(crate) width: u32,
     #[prost(uint32, tag = "2")]
     pub(crate) height: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Wanted {
+    #[prost(uint64, repeated, tag = "1")]
+    pub(crate) frames: Vec<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

@@ -25,7 +25,7 @@ use crate::{
     memory::Slots,
     wire::{
         Ended, Error, Frame, FromWorker, IndexOrder, Order, ReadOrder, Release, Reply, SelfTestOrder,
-        SourceFacts, Stats, Threads, ToWorker, nanos,
+        SourceFacts, Stats, Threads, ToWorker, Wanted, nanos,
     },
 };
 
@@ -36,6 +36,7 @@ enum Task {
         order: ReadOrder,
         /// The index, unless it is the one before.
         encoded: Vec<u8>,
+        frames: Vec<u64>,
         source: OwnedFd,
         slots: io::Result<Arc<Slots>>,
     },
@@ -92,11 +93,12 @@ fn exit_now(code: i32) -> ! {
 }
 
 fn listen(mut receiver: Receiver, tasks: &SyncSender<Task>, running: &Mutex<Running>) -> io::Result<()> {
-    let mut parts = Vec::new();
+    let (mut parts, mut wanted) = (Vec::new(), Vec::new());
     let hand = |task| tasks.send(task).map_err(io::Error::other);
     while let Some(message) = receiver.receive::<ToWorker, _>(&mut Forever)? {
         match message.order {
             Some(Order::Part(part)) => parts.extend_from_slice(&part),
+            Some(Order::Wanted(Wanted { frames })) => wanted.extend(frames),
             Some(Order::Index(order)) => {
                 *running.lock() = Running::new(order.request);
                 hand(Task::Index(order, receiver.take_fd()?))?;
@@ -111,10 +113,11 @@ fn listen(mut receiver: Receiver, tasks: &SyncSender<Task>, running: &Mutex<Runn
                     slots: slots.as_ref().ok().cloned(),
                     ..Running::new(order.request)
                 };
-                let encoded = std::mem::take(&mut parts);
+                let (encoded, frames) = (std::mem::take(&mut parts), std::mem::take(&mut wanted));
                 hand(Task::Read {
                     order,
                     encoded,
+                    frames,
                     source,
                     slots,
                 })?;
@@ -151,6 +154,7 @@ fn listen(mut receiver: Receiver, tasks: &SyncSender<Task>, running: &Mutex<Runn
 struct Reading<'a> {
     order: ReadOrder,
     encoded: Vec<u8>,
+    frames: Vec<u64>,
     source: OwnedFd,
     slots: io::Result<Arc<Slots>>,
     cancel: &'a CancelFlag,
@@ -176,12 +180,14 @@ impl Work<'_> {
             Task::Read {
                 order,
                 encoded,
+                frames,
                 source,
                 slots,
             } => self.read(
                 Reading {
                     order,
                     encoded,
+                    frames,
                     source,
                     slots,
                     cancel,
@@ -229,6 +235,7 @@ impl Work<'_> {
         let Reading {
             order,
             encoded,
+            frames,
             source,
             slots,
             cancel,
@@ -243,7 +250,7 @@ impl Work<'_> {
         };
         self.last = Some(Arc::clone(&index));
         let options = order.options.with(order.threads, budget, cancel.clone());
-        let mut reader = read_frames(&input(order.source, source), index, order.frames, options)?;
+        let mut reader = read_frames(&input(order.source, source), index, frames, options)?;
         loop {
             let next = reader.try_next();
             *stats = reader.stats();

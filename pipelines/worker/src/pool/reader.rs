@@ -13,9 +13,11 @@ use super::{lease::Lease, source::Opened, watch::Watch};
 use crate::{
     link::PART_BYTES,
     memory::FrameMemory,
-    wire::{Frame, Options, Order, ReadOrder, Release, Reply, Threads},
+    wire::{Frame, Options, Order, ReadOrder, Release, Reply, Threads, Wanted},
 };
 
+/// Frames that one message names, of up to millions.
+const PART_FRAMES: usize = 1000;
 const CHANNELS: u64 = 3;
 
 /// A [`FrameSource`] over the wanted frames of one source, decoded in a worker process. Dropping it stops the worker
@@ -71,12 +73,15 @@ impl WorkerReader {
             }
         }
         process.last_index = Arc::downgrade(&index);
+        for part in frames.chunks(PART_FRAMES) {
+            let frames = part.to_vec();
+            process.tell(Order::Wanted(Wanted { frames }), &[], &mut watch)?;
+        }
         let order = ReadOrder {
             request,
             source: source.facts(),
             options: Options::from(options),
             same_index,
-            frames: frames.clone(),
             memory_bytes: bytes as u64,
             threads: threads as u64,
         };

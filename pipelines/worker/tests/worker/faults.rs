@@ -84,7 +84,7 @@ fn a_worker_that_stands_still_is_a_timeout() {
     let file = slow_clip(at.path());
     let pool = pool();
     let limits = DecodeLimits {
-        max_wall: Duration::from_millis(600),
+        max_wall: Duration::from_secs(2),
         ..DecodeLimits::default()
     };
     let mut reading = reader(
@@ -106,7 +106,7 @@ fn a_worker_that_stands_still_is_a_timeout() {
         }
     };
     assert_eq!(error.reason(), "DECODER_TIMEOUT");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert!(!children().contains(&pid), "killed and reaped");
 }
 
@@ -203,11 +203,7 @@ fn dropping_and_cancelling_free_the_worker_at_once() {
         reading.next_frame().unwrap().unwrap();
         let begun = Instant::now();
         drop(reading);
-        assert!(
-            begun.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         let cancel = CancelFlag::new();
         let mut reading = reader(
             &pool,
@@ -225,11 +221,7 @@ fn dropping_and_cancelling_free_the_worker_at_once() {
             (error.kind, error.reason),
             (FrameErrorKind::Cancelled, "CANCELLED")
         );
-        assert!(
-            begun.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
     // One that cannot obey is killed.
     let mut reading = reader(&pool, &file, &one_at_a_time());
@@ -369,21 +361,23 @@ fn workers_that_nobody_needs_end_after_a_while() {
         ..options()
     })
     .unwrap();
-    let readers = [0, 1].map(|_| {
+    let mut readers = [0, 1].map(|_| {
         let mut reading = reader(&pool, &file, &one_at_a_time());
         reading.next_frame().unwrap().unwrap();
         reading
     });
-    drop(readers);
-    assert_eq!(pool.idle_pids().len(), 2);
+    let pids = readers.each_ref().map(|reading| reading.worker_pid().unwrap());
+    for reading in &mut readers {
+        rest(reading).unwrap();
+    }
     let begun = Instant::now();
-    while pool.idle_pids().len() > 1 {
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "one is kept ready, the other ends"
-        );
+    let alive = || pids.into_iter().filter(|pid| children().contains(pid)).count();
+    while alive() > 1 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the second one ends");
         std::thread::sleep(Duration::from_millis(50));
     }
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!((alive(), pool.idle_pids().len()), (1, 1), "one is kept ready");
 }
 
 #[test]

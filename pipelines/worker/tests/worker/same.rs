@@ -86,6 +86,25 @@ fn a_budget_below_one_frame_changes_nothing() {
     compare(&file, &Input::Path(file.clone()), &options);
 }
 
+#[test]
+fn thousands_of_frames_are_asked_for_in_parts() {
+    let at = folder();
+    let clip = "-f lavfi -i testsrc2=s=32x32:r=100:d=35 -c:v mpeg4 -g 50";
+    let file = ffmpeg(at.path(), "a.mp4", clip);
+    let (pool, input) = (pool(), Input::Path(file));
+    let index = index(&pool, &input).unwrap();
+    let all: Vec<u64> = (0..3500).collect();
+    let mut reader = pool
+        .read_frames(&input, index, all.clone(), &DecodeOptions::default())
+        .unwrap();
+    let got: Vec<u64> = rest(&mut reader)
+        .unwrap()
+        .iter()
+        .map(|frame| frame.index)
+        .collect();
+    assert_eq!(got, all);
+}
+
 /// A file that is read through its parent.
 #[derive(Debug)]
 struct Elsewhere(File);
