@@ -20,11 +20,15 @@ use crate::{
 };
 
 /// What every exchange needs.
+#[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) policy: UrlPolicy,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) limits: FetchLimits,
     pub(crate) tls: Arc<ClientConfig>,
+    /// Where buckets are.
+    #[cfg(feature = "s3")]
+    pub(crate) stores: crate::S3Stores,
 }
 
 /// A connection that can carry another request once the last response was read.
@@ -97,12 +101,45 @@ impl Client {
         Ok((connection, response))
     }
 
+    /// Sends a GET or HEAD that was made and signed elsewhere, to where it says and nowhere else.
+    #[cfg(feature = "s3")]
+    pub(crate) async fn send_as_is(
+        &self,
+        mut parts: http::request::Parts,
+    ) -> Result<(Connection, Response<Incoming>), FetchError> {
+        let invalid = |message: &str| FetchError::Invalid {
+            field: "source.uri",
+            message: message.to_owned(),
+        };
+        if !matches!(parts.method, http::Method::GET | http::Method::HEAD) {
+            return Err(invalid("objects are only read"));
+        }
+        let url =
+            Url::parse(&parts.uri.to_string()).map_err(|_malformed| invalid("the endpoint is malformed"))?;
+        check_url(&url)?;
+        if let Some(path) = parts.uri.path_and_query().cloned() {
+            parts.uri = path.into();
+        }
+        if !parts.headers.contains_key(header::HOST) {
+            let host = http::HeaderValue::try_from(authority(&url));
+            parts.headers.insert(
+                header::HOST,
+                host.map_err(|_malformed| invalid("the endpoint is malformed"))?,
+            );
+        }
+        let mut connection = self.connect(&url).await?;
+        let request = Request::from_parts(parts, Empty::new());
+        let response = self.send(&mut connection, request).await?;
+        Ok((connection, response))
+    }
+
     async fn connect(&self, url: &Url) -> Result<Connection, FetchError> {
         let Self {
             policy,
             resolver,
             limits,
             tls,
+            ..
         } = self;
         let stream = connect(url, policy, &**resolver, tls, limits.connect).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -159,14 +196,19 @@ fn broken(error: hyper::Error) -> FetchError {
     }
 }
 
+/// What a `Host` header says.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
 fn request(url: &Url, ask: Ask<'_>) -> Result<Request<Empty<Bytes>>, FetchError> {
     let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    let authority = match url.port() {
-        Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),
-        None => url.host_str().unwrap_or_default().to_owned(),
-    };
     let mut request = Request::get(path)
-        .header(header::HOST, authority)
+        .header(header::HOST, authority(url))
         .header(
             header::USER_AGENT,
             concat!("reelsight/", env!("CARGO_PKG_VERSION")),

@@ -45,6 +45,10 @@ impl Default for FetchLimits {
     }
 }
 
+/// What S3 URIs begin with.
+#[cfg(feature = "s3")]
+const S3: &str = "s3://";
+
 /// A source that answers.
 #[derive(Debug)]
 pub enum Remote {
@@ -87,7 +91,17 @@ impl Fetcher {
             resolver,
             limits,
             tls: tls_config(authorities),
+            #[cfg(feature = "s3")]
+            stores: crate::S3Stores::default(),
         }))
+    }
+
+    /// Also opens `s3://BUCKET/KEY` for the buckets of `stores`.
+    #[cfg(feature = "s3")]
+    #[must_use]
+    pub fn with_s3(self, stores: crate::S3Stores) -> Self {
+        let client = Client::clone(&self.0);
+        Self(Arc::new(Client { stores, ..client }))
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -99,6 +113,10 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError::Invalid`] or [`FetchError::Blocked`].
     pub fn check(&self, uri: &str) -> Result<(), FetchError> {
+        #[cfg(feature = "s3")]
+        if uri.starts_with(S3) {
+            return self.0.stores.check(uri);
+        }
         parse(uri).map(drop)
     }
 
@@ -133,6 +151,11 @@ impl Fetcher {
         headers: &SourceHeaders,
         folder: &Path,
     ) -> Result<Remote, FetchError> {
+        #[cfg(feature = "s3")]
+        if uri.starts_with(S3) {
+            let opening = crate::s3::open(&self.0, &self.0.stores, uri, folder);
+            return self.in_time(opening).await.map(Remote::Ranged);
+        }
         let source = parse(uri)?;
         self.in_time(async {
             let extra = http_ranges::first_range();

@@ -23,6 +23,8 @@ mod http_ranges;
 mod policy;
 mod resolve;
 mod resume;
+#[cfg(feature = "s3")]
+mod s3;
 mod sink;
 
 pub use blocks::BlockSource;
@@ -34,4 +36,6 @@ pub use http_ranges::Ranged;
 pub use policy::{HostOrCidr, UrlPolicy, is_global};
 pub use resolve::{Resolver, SystemResolver};
 pub use rustls_pki_types::CertificateDer;
+#[cfg(feature = "s3")]
+pub use s3::S3Stores;
 pub use sink::Fetched;
