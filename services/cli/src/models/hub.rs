@@ -169,15 +169,14 @@ pub(crate) fn is_plain(word: &str) -> bool {
 
 /// A path with everything but letters, digits and `-_./` in percent form.
 fn encoded(path: &str) -> String {
-    let mut out = String::new();
-    for byte in path.bytes() {
+    let letter = |byte: u8| {
         if byte.is_ascii_alphanumeric() || b"-_./".contains(&byte) {
-            out.push(char::from(byte));
+            char::from(byte).to_string()
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            format!("%{byte:02X}")
         }
-    }
-    out
+    };
+    path.bytes().map(letter).collect()
 }
 
 fn refused(name: &str, error: &FetchError) -> Failure {

@@ -112,7 +112,7 @@ fn frame(index: u64, base: TimeBase) -> RgbFrame {
     let (width, height) = SIZE;
     let shade = |x: u32, y: u32| {
         let moved = u64::from(x) + index * 16;
-        [moved * 2, u64::from(y) * 2, moved + u64::from(y)].map(|value| (value % 256) as u8)
+        [moved * 2, u64::from(y) * 2, moved + u64::from(y)].map(|value| value.to_le_bytes()[0])
     };
     let data: Vec<u8> = (0..height)
         .flat_map(|y| (0..width).flat_map(move |x| shade(x, y)))
