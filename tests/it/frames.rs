@@ -173,6 +173,16 @@ fn shots_are_cut_where_they_were_joined() {
     );
 }
 
+/// Compares pictures as Pillow reads them.
+const COMPARE: &str = r"
+import json, sys, numpy as np
+from PIL import Image
+load = lambda p: np.asarray(Image.open(p).convert('RGB')).astype(int)
+png, jpeg, webp, small = (load(p) for p in sys.argv[1:])
+psnr = lambda a: 10 * np.log10(255 ** 2 / max(((a - png) ** 2).mean(), 1e-9))
+print(json.dumps({'shape': png.shape, 'webp': bool((webp == png).all()), 'jpeg': psnr(jpeg), 'small': psnr(small)}))
+";
+
 #[test]
 fn pictures_are_what_other_programs_read() {
     let folder = TempDir::new().unwrap();
@@ -208,21 +218,13 @@ fn pictures_are_what_other_programs_read() {
         "20",
     ]);
     with(&["--out", &webp, "--name", "{index}", "--format", "webp"]);
-    const SCRIPT: &str = r"
-import json, sys, numpy as np
-from PIL import Image
-load = lambda p: np.asarray(Image.open(p).convert('RGB')).astype(int)
-png, jpeg, webp, small = (load(p) for p in sys.argv[1:])
-psnr = lambda a: 10 * np.log10(255 ** 2 / max(((a - png) ** 2).mean(), 1e-9))
-print(json.dumps({'shape': png.shape, 'webp': bool((webp == png).all()), 'jpeg': psnr(jpeg), 'small': psnr(small)}))
-";
     let files = [
         format!("{png}/000_00-00-01.000.png"),
         format!("{jpeg}/25.jpg"),
         format!("{webp}/25.webp"),
         format!("{small}/25.jpg"),
     ];
-    let Some(seen) = in_python(SCRIPT, &files.each_ref().map(String::as_str)) else {
+    let Some(seen) = in_python(COMPARE, &files.each_ref().map(String::as_str)) else {
         return skip("pictures_are_what_other_programs_read", "no .venv");
     };
     assert_eq!(seen["shape"], serde_json::json!([180, 320, 3]));

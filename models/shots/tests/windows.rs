@@ -1,5 +1,7 @@
 //! Windows of a graph whose answer is known: the brightness of each picture.
 
+#![expect(clippy::print_stderr, reason = "skipped tests are told")]
+
 use std::{path::Path, process::Command};
 
 use reelsight_media::CancelFlag;
