@@ -43,7 +43,8 @@ impl Qa {
             biased;
             () = context.late() => Err(EdgeError::DeadlineExceeded { started: status.has_started() }.into()),
             () = self.0.parts.shutdown.cancelled() => Err(EdgeError::Draining.into()),
-            result = self.live(accepted, &run) => result,
+            // What an ask carries is too much for the stack of every task that waits for one.
+            result = Box::pin(self.live(accepted, &run)) => result,
         }
     }
 

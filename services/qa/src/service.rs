@@ -127,7 +127,7 @@ impl Qa {
                 }
             }
         }
-        let session = self.prepare_new_session(wanted, context).await?;
+        let session = Box::pin(self.prepare_new_session(wanted, context)).await?;
         if !id.is_empty() {
             let name = session.clone();
             let write = self
