@@ -41,6 +41,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     findings.extend(sandbox());
     findings.extend(onnx_runtime());
     findings.push(embedded_model());
+    findings.push(shot_detector());
     print(&findings, args.json);
     if findings.iter().any(|f| f.state == State::Missing) {
         return Err(Failure::new(
@@ -175,6 +176,25 @@ fn onnx_runtime() -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// The network for `frames --scene`, which works without it.
+fn shot_detector() -> Finding {
+    let installed = crate::frames::installed_network(&models::roots(&[]));
+    let (state, detail, fix) = match installed {
+        Some(folder) => (State::Ok, folder.display().to_string(), None),
+        None => (
+            State::Optional,
+            "frames --scene compares pictures".to_owned(),
+            Some("make shots"),
+        ),
+    };
+    Finding {
+        what: "shot detector TransNetV2",
+        state,
+        detail,
+        fix,
+    }
 }
 
 fn embedded_model() -> Finding {

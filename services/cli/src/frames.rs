@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 pub(crate) use names::NamePattern;
 pub(crate) use picture::Pending;
 pub(crate) use select::{Selection, select};
-pub(crate) use shots::add_frame_time;
+pub(crate) use shots::{add_frame_time, installed_network};
 pub(crate) use stats::{dropped_json, spread_json};
 pub(crate) use video::Video;
 

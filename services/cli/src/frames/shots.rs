@@ -1,5 +1,7 @@
 //! Where shots change: every frame of a range, decoded small, through a detector.
 
+use std::path::PathBuf;
+
 use reelsight_decode::PacketIndex;
 use reelsight_media::{FrameSource as _, MediaTime};
 use reelsight_sampling::{ContentDetector, Rule, ShotDetector, ShotError, Transition};
@@ -75,13 +77,15 @@ fn failed(error: &ShotError, video: &Video) -> Failure {
 /// The folder of the network under a root of models.
 const NETWORK: &str = "transnetv2";
 
+/// The network's folder, when it is installed.
+pub(crate) fn installed_network(roots: &[PathBuf]) -> Option<PathBuf> {
+    let mut folders = roots.iter().map(|root| root.join(NETWORK));
+    folders.find(|folder| folder.join(MANIFEST_FILE).is_file())
+}
+
 fn detector(scene: &SceneArgs, video: &Video, threads: usize) -> Result<Box<dyn ShotDetector>, Failure> {
     let roots = models::roots(&scene.model_root);
-    let installed = roots
-        .iter()
-        .map(|root| root.join(NETWORK))
-        .find(|folder| folder.join(MANIFEST_FILE).is_file());
-    let folder = match (scene.scene_model, installed) {
+    let folder = match (scene.scene_model, installed_network(&roots)) {
         (SceneModel::Content, _) | (SceneModel::Auto, None) => return Ok(Box::new(ContentDetector::new())),
         (_, Some(folder)) => folder,
         (SceneModel::Transnetv2, None) => roots
