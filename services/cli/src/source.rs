@@ -133,9 +133,9 @@ impl Source {
             Failure::new(kind, error.reason(), error)
         })?;
         let (input, key) = match remote {
-            Remote::Whole(fetched) => {
-                let key = SourceKey::from_sha256(&fetched.sha256);
-                (Input::File(fetched.file.into_file()), Some(key))
+            Remote::Whole(whole) => {
+                let key = SourceKey::from_sha256(&whole.sha256);
+                (Input::File(whole.file.into_file()), Some(key))
             }
             Remote::Ranged(remote) => {
                 let key = Some(SourceKey::from_remote(&remote)).filter(SourceKey::lasts);

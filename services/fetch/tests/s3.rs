@@ -1,5 +1,9 @@
 //! Objects of a bucket, from moto's S3 server (`pip install "moto[server]"`), which nobody here wrote.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests, which say what they skip"
+)]
 
 use std::{
     fs,
@@ -84,7 +88,8 @@ fn stores(folder: &Path, port: u16) -> S3Stores {
     let config = folder.join("stores.json");
     let text = format!(
         r#"[{{"name": "local", "buckets": ["videos"], "endpoint": "http://127.0.0.1:{port}",
-            "access_key": {{"env": "CARGO_PKG_NAME"}}, "secret_key": {{"file": {secret:?}}}}}]"#
+            "access_key": {{"env": "CARGO_PKG_NAME"}}, "secret_key": {{"file": "{}"}}}}]"#,
+        secret.display()
     );
     fs::write(&config, text).unwrap();
     S3Stores::from_file(&config).unwrap()

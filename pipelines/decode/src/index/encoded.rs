@@ -350,11 +350,11 @@ impl Reader<'_> {
         let mut packets = self.room(count, 4)?;
         let mut guess = Guess::default();
         for _ in 0..count {
-            let packed: u16 = self.take()?;
-            if packed & !bits::ALL != 0 {
+            let flags: u16 = self.take()?;
+            if flags & !bits::ALL != 0 {
                 return Err(damaged("unknown bits"));
             }
-            let has = |bit| packed & bit != 0;
+            let has = |bit| flags & bit != 0;
             let detail = if has(bits::DETAIL) { self.take()? } else { 0 };
             let position = guess.position.wrapping_add(self.take()?);
             let size = self.take()?;
@@ -377,7 +377,7 @@ impl Reader<'_> {
                 },
                 pts,
                 seek,
-                class: class_from_bits(packed, detail)?,
+                class: class_from_bits(flags, detail)?,
             };
             guess = Guess::after(&packet);
             packets.push(packet);

@@ -102,9 +102,9 @@ mod tests {
 
     use super::*;
 
-    fn atom(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    fn atom(kind: [u8; 4], body: &[u8]) -> Vec<u8> {
         let size = u32::try_from(body.len() + 8).unwrap();
-        [&size.to_be_bytes()[..], kind, body].concat()
+        [&size.to_be_bytes()[..], &kind, body].concat()
     }
 
     fn complete(bytes: &[u8]) -> bool {
@@ -115,12 +115,12 @@ mod tests {
 
     #[test]
     fn fragments_and_oddities_are_not_trusted() {
-        let (ftyp, mdat) = (atom(b"ftyp", b"isom"), atom(b"mdat", &[7; 100]));
+        let (ftyp, mdat) = (atom(*b"ftyp", b"isom"), atom(*b"mdat", &[7; 100]));
         let moov = atom(
             b"moov",
-            &[atom(b"mvhd", &[0; 9]), atom(b"trak", &[1; 30])].concat(),
+            &[atom(*b"mvhd", &[0; 9]), atom(*b"trak", &[1; 30])].concat(),
         );
-        let extended = atom(b"moov", &[atom(b"mvhd", &[0; 9]), atom(b"mvex", &[])].concat());
+        let extended = atom(*b"moov", &[atom(*b"mvhd", &[0; 9]), atom(*b"mvex", &[])].concat());
         let join = |parts: &[&[u8]]| parts.concat();
         assert!(complete(&join(&[&ftyp, &mdat, &moov])));
         assert!(complete(&join(&[&ftyp, &moov, &mdat])));
@@ -136,7 +136,7 @@ mod tests {
             join(&[&ftyp, &mdat]),
             join(&[&ftyp, &moov, &mdat, &moov]),
             join(&[&ftyp, &extended, &mdat]),
-            join(&[&ftyp, &moov, &atom(b"moof", &[0; 8]), &mdat]),
+            join(&[&ftyp, &moov, &atom(*b"moof", &[0; 8]), &mdat]),
             join(&[&ftyp, &moov, &mdat[..50]]),
             join(&[&ftyp, &moov, &[0, 0, 0, 4], b"free"]),
             join(&[&ftyp, &moov, &[0, 0]]),
