@@ -1,13 +1,14 @@
 //! What the scheduler brings: throughput of asks that come together, gaps while a long prompt is prefilled, overhead,
-//! memory. Prints one JSON document.
+//! memory. Prints one line of JSON per part.
 //!
 //! ```text
-//! cargo run --release -p reelsight-engine --example load -- MODEL_FOLDER [THREADS]
+//! cargo run --release -p reelsight-engine --example load -- MODEL_FOLDER THREADS [PART...]
 //! ```
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring tool")]
 
 use std::{
     path::Path,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 /// Asks that come together.
 const TOGETHER: usize = 8;
-const PROMPT: usize = 256;
+const PROMPT: usize = 64;
 const ANSWER: usize = 64;
 /// The long prompt, as far as the context allows.
 const LONG: usize = 4096;
@@ -31,6 +32,7 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let folder = args.next().unwrap_or_else(|| "models/zoo/reelsight-tiny".into());
     let threads = args.next().and_then(|threads| threads.parse().ok()).unwrap_or(2);
+    let wanted: Vec<String> = args.collect();
     let folder = ModelFolder::open(Path::new(&folder)).unwrap();
     let config = EngineConfig {
         intra_threads: threads,
@@ -39,22 +41,30 @@ fn main() {
         max_batch: TOGETHER,
         prefill_chunk: CHUNK,
         kv_bytes: 8 << 30,
+        // What batching brings, without guesses.
+        max_draft: 0,
         ..EngineConfig::default()
     };
     let load = || Engine::load(&folder, config.clone()).unwrap();
     let engine = load();
     let info = engine.info();
     println!(
-        "{:#}",
-        json!({
-            "model": info.name, "precision": info.precision, "threads": threads, "kv_bytes_per_token": info.kv_bytes_per_token,
-            "one_by_one_and_together": throughput(&load),
-            "gap_during_a_long_prefill": gap(&engine),
-            "follow_up": follow_up(&engine),
-            "memory_of_running_asks": running_memory(&engine),
-            "memory_over_mixed_asks": mixed_memory(&engine),
-        })
+        "{}",
+        json!({ "model": info.name, "precision": info.precision, "threads": threads,
+            "kv_bytes_per_token": info.kv_bytes_per_token })
     );
+    let parts: [(&str, &dyn Fn() -> Value); 5] = [
+        ("together", &|| throughput(&load)),
+        ("gap", &|| gap(&engine)),
+        ("follow_up", &|| follow_up(&engine)),
+        ("running_memory", &|| running_memory(&engine)),
+        ("mixed_memory", &|| mixed_memory(&engine)),
+    ];
+    for (name, part) in parts {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            println!("{}", json!({ name: part() }));
+        }
+    }
 }
 
 /// A prompt that no other seed begins like.
@@ -75,6 +85,12 @@ fn submit(engine: &Engine, seed: usize, len: usize, answer: usize) -> AskHandle 
     engine.submit(job).unwrap()
 }
 
+/// As [`submit`], read by a thread of its own: an ask that nobody reads waits for its reader.
+fn run(engine: &Engine, seed: usize, len: usize, answer: usize) -> JoinHandle<AskOutcome> {
+    let handle = submit(engine, seed, len, answer);
+    std::thread::spawn(move || wait(handle))
+}
+
 fn wait(mut handle: AskHandle) -> AskOutcome {
     loop {
         if let EngineEvent::Done(outcome) = handle.events.blocking_recv().unwrap().unwrap() {
@@ -93,11 +109,11 @@ fn throughput(load: &dyn Fn() -> Engine) -> Value {
         let mut tokens = 0;
         if together {
             let handles: Vec<_> = (0..TOGETHER)
-                .map(|seed| submit(&engine, seed, PROMPT, ANSWER))
+                .map(|seed| run(&engine, seed, PROMPT, ANSWER))
                 .collect();
             tokens += handles
                 .into_iter()
-                .map(|handle| wait(handle).completion_tokens)
+                .map(|ask| ask.join().unwrap().completion_tokens)
                 .sum::<usize>();
         } else {
             for seed in 0..TOGETHER {
@@ -130,9 +146,7 @@ fn spans<'t>(trace: &'t [TraceSpan], name: &'t str) -> impl Iterator<Item = &'t 
 /// The longest that running answers wait for a token while a long prompt comes in.
 fn gap(engine: &Engine) -> Value {
     let long = LONG.min(engine.info().context_tokens - 256);
-    let running: Vec<_> = (0..TOGETHER - 1)
-        .map(|seed| submit(engine, seed, 64, 200))
-        .collect();
+    let running: Vec<_> = (0..TOGETHER - 1).map(|seed| run(engine, seed, 64, 200)).collect();
     std::thread::sleep(Duration::from_millis(2000));
     let prefill = wait(submit(engine, 77, long, 2));
     let slice = spans(&prefill.trace, "prefill")
@@ -141,7 +155,7 @@ fn gap(engine: &Engine) -> Value {
         .unwrap();
     let mut worst = Duration::ZERO;
     let mut step = Duration::ZERO;
-    for outcome in running.into_iter().map(wait) {
+    for outcome in running.into_iter().map(|ask| ask.join().unwrap()) {
         let decoded: Vec<_> = spans(&outcome.trace, "decode").collect();
         step = step.max(decoded.iter().map(|span| span.duration).max().unwrap_or_default());
         let gaps = decoded
@@ -193,16 +207,13 @@ fn running_memory(engine: &Engine) -> Value {
     let handles: Vec<_> = (0..TOGETHER)
         .map(|seed| submit(engine, seed, 1024, 400))
         .collect();
-    let mut grown = 0;
+    let whole = TOGETHER * 1024 * engine.info().kv_bytes_per_token;
     let mut predicted = 0;
-    while engine.active() == TOGETHER || engine.queued() > 0 || grown == 0 {
+    while predicted < whole {
         std::thread::sleep(Duration::from_millis(20));
-        let metrics = engine.metrics();
-        if metrics.kv_running_bytes > predicted {
-            predicted = metrics.kv_running_bytes;
-            grown = resident().saturating_sub(before);
-        }
+        predicted = engine.metrics().kv_running_bytes;
     }
+    let grown = resident().saturating_sub(before);
     handles.into_iter().for_each(drop);
     json!({ "asks": TOGETHER, "predicted_bytes": predicted, "measured_bytes": grown,
         "ratio": grown as f64 / predicted.max(1) as f64 })
