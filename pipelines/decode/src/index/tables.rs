@@ -117,7 +117,7 @@ mod tests {
     fn fragments_and_oddities_are_not_trusted() {
         let (ftyp, mdat) = (atom(*b"ftyp", b"isom"), atom(*b"mdat", &[7; 100]));
         let moov = atom(
-            b"moov",
+            *b"moov",
             &[atom(*b"mvhd", &[0; 9]), atom(*b"trak", &[1; 30])].concat(),
         );
         let extended = atom(*b"moov", &[atom(*b"mvhd", &[0; 9]), atom(*b"mvex", &[])].concat());
