@@ -141,6 +141,8 @@ impl Demuxer {
 
     /// Reads the next packet of any track.
     pub(crate) fn read(&mut self, packet: &mut Packet) -> Result<Read, DecodeError> {
+        // FFmpeg writes over whatever the packet holds, which nobody would free then.
+        *packet = Packet::empty();
         let outcome = packet.read(&mut self.context);
         if self.cancel.is_cancelled() {
             return Err(DecodeError::Cancelled);

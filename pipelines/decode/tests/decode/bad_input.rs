@@ -323,6 +323,19 @@ fn what_does_not_come_out_is_decoded_again() {
     assert_eq!((stats.redone, stats.frames_damaged), (1, 1));
 }
 
+/// A pass over a file holds one packet at a time. Other tests run beside this one, hence the wide margin.
+#[test]
+fn an_index_does_not_grow_with_the_bytes_of_its_packets() {
+    let folder = folder();
+    let arguments = "-f lavfi -i testsrc2=s=640x360:r=25:d=40 -c:v rawvideo -pix_fmt yuv420p";
+    let file = ffmpeg(folder.path(), "a.nut", arguments);
+    let bytes = usize::try_from(fs::metadata(&file).unwrap().len()).unwrap();
+    let before = resident_bytes();
+    assert_eq!(support::index_of(&file).info.frame_count, 1000);
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < bytes / 2, "{grown} bytes for a file of {bytes}");
+}
+
 fn position_of_packet(file: &Path, number: usize) -> usize {
     let output = Command::new("ffprobe")
         .args([
