@@ -1,5 +1,6 @@
-//! What decoding in a worker process costs: CPU-seconds of this process and all its children, in turns with decoding in
-//! this process, over the same index and the same frames. Starting and reaping the worker is in it.
+//! What decoding in a worker process costs: CPU-seconds of this process and all its children, beside decoding in this
+//! process, over the same index and the same frames. First what starting and reaping a worker takes; then what requests
+//! cost in one that serves all runs, as in a server, with its start taken off.
 //!
 //! ```text
 //! cargo bench -p reelsight-worker --bench cost -- [--runs 5] FILE...
@@ -34,12 +35,14 @@ fn main() -> ExitCode {
         runs = arguments[at + 1].parse().unwrap();
         arguments.drain(at..at + 2);
     }
+    let start = median((0..9).map(|_| cost(|| drop(pool()))).collect());
+    println!("starting and reaping a worker: {:.0} ms of CPU", start * 1000.0);
     println!("| file | work | frames | in process, CPU s | in a worker, CPU s | difference |");
     println!("|---|---|---|---|---|---|");
     for file in arguments.into_iter().map(PathBuf::from) {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         for (work, fps, size) in WORK {
-            let (frames, here, there) = compare(&Input::Path(file.clone()), fps, size, runs);
+            let (frames, here, there) = compare(&Input::Path(file.clone()), fps, size, runs, start);
             let percent = 100.0 * (there / here - 1.0);
             println!("| {name} | {work} | {frames} | {here:.3} | {there:.3} | {percent:+.1} % |");
         }
@@ -47,33 +50,42 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Frames, and the medians of both ways.
-fn compare(input: &Input, fps: f64, size: Option<(u32, u32)>, runs: usize) -> (usize, f64, f64) {
+/// A pool whose worker is ready.
+fn pool() -> WorkerPool {
+    let pool = WorkerPool::start(WorkerOptions {
+        workers: 1,
+        ..WorkerOptions::default()
+    });
+    let pool = pool.unwrap();
+    pool.sandbox_gaps().unwrap();
+    pool
+}
+
+/// Frames, and what one run costs in both ways.
+fn compare(input: &Input, fps: f64, size: Option<(u32, u32)>, runs: u32, start: f64) -> (usize, f64, f64) {
     let options = || DecodeOptions {
         threads: 2,
         size,
         ..DecodeOptions::default()
     };
-    let (mut here, mut there, mut frames) = (Vec::new(), Vec::new(), 0);
-    for _ in 0..runs {
-        here.push(cost(|| {
+    let mut frames = 0;
+    let here = cost(|| {
+        for _ in 0..runs {
             let packets = index(input, &options().limits, &CancelFlag::new()).unwrap();
             let wanted = every(&packets, fps);
             frames = drain(&mut read_frames(input, packets, wanted, options()).unwrap());
-        }));
-        there.push(cost(|| {
-            let pool = WorkerPool::start(WorkerOptions {
-                workers: 1,
-                ..WorkerOptions::default()
-            });
-            let pool = pool.unwrap();
+        }
+    });
+    let there = cost(|| {
+        let pool = pool();
+        for _ in 0..runs {
             let packets = pool.index(input, &options().limits, &CancelFlag::new()).unwrap();
             let wanted = every(&packets, fps);
             let mut reader = pool.read_frames(input, packets, wanted, &options()).unwrap();
             assert_eq!(drain(&mut reader), frames);
-        }));
-    }
-    (frames, median(here), median(there))
+        }
+    });
+    (frames, here / f64::from(runs), (there - start) / f64::from(runs))
 }
 
 fn every(packets: &Arc<PacketIndex>, fps: f64) -> Vec<u64> {
