@@ -239,6 +239,35 @@ fn what_graphs_can_do_is_found_out() {
     assert_eq!(kind("gqa-implicit"), (Layout::Slabs(Ragged::Alone), true));
 }
 
+/// Some published graphs give logits of the last token alone; then the others take a run each.
+#[test]
+fn wanted_rows_are_the_same_in_one_run_and_in_several() {
+    let mut bench = bench();
+    let ids = [5_u32, 9, 4, 7, 8];
+    let positions: Vec<_> = (0..5).map(|at| [at; 3]).collect();
+    let mut runs = [false, true].map(|last_only| {
+        let embeds = bench.model.embed(&ids, &Control::endless()).unwrap();
+        bench.rows.close(0);
+        bench.rows.open(0, ROOM).unwrap();
+        bench.rows.set_last_only(last_only);
+        let new = Append {
+            tokens: Tokens::Embeds(embeds),
+            positions: &positions,
+            shown: None,
+            keep: 3,
+            states: false,
+        };
+        let logits = bench.rows.append(0, new).unwrap();
+        assert_eq!((logits.rows(), bench.rows.len(0)), (3, 5));
+        (0..3).map(|at| logits.row(at).to_vec()).collect::<Vec<_>>()
+    });
+    bench.rows.set_last_only(false);
+    let [once, apart] = &mut runs;
+    for (once, apart) in once.iter().zip(apart) {
+        assert!(distance(once, apart) < ROUNDING);
+    }
+}
+
 #[test]
 fn every_form_of_decoder_graph_gives_the_same_logits() {
     let expected = bench().prefilled(0, 64);

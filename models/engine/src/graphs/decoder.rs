@@ -56,6 +56,19 @@ pub(crate) enum Tokens {
     Ids(Vec<u32>),
 }
 
+impl Tokens {
+    /// `range` of `count` tokens.
+    pub(crate) fn part(&self, range: Range<usize>, count: usize) -> Self {
+        match self {
+            Self::Embeds(values) => {
+                let width = values.len() / count.max(1);
+                Self::Embeds(values[range.start * width..range.end * width].to_vec())
+            }
+            Self::Ids(ids) => Self::Ids(ids[range].to_vec()),
+        }
+    }
+}
+
 /// One forward pass.
 #[derive(Debug, Clone)]
 pub(crate) struct Pass<'a> {
@@ -91,6 +104,23 @@ enum Values {
 }
 
 impl Logits {
+    /// Wanted rows of the only sequence that the graph gave.
+    pub(crate) fn rows(&self) -> usize {
+        self.keep
+    }
+
+    /// The last rows of passes that followed each other on one sequence, and the state behind the last.
+    pub(crate) fn joined(passes: &[Self]) -> Self {
+        let last = passes.iter().map(|pass| pass.row(pass.keep.saturating_sub(1)));
+        Self {
+            values: Values::Widened(last.flatten().copied().collect()),
+            vocabulary: passes.last().map_or(0, |pass| pass.vocabulary),
+            given: passes.len(),
+            keep: passes.len(),
+            hidden: passes.last().map_or_else(Vec::new, |pass| pass.hidden.clone()),
+        }
+    }
+
     /// The state `[hidden]` behind the last row; `None` where the graph does not give it or nobody asked.
     pub(crate) fn hidden(&self) -> Option<&[f32]> {
         (!self.hidden.is_empty()).then_some(&*self.hidden)

@@ -53,6 +53,7 @@ pub(crate) fn probe(
         rounding,
     };
     let alone = trial.alone()?;
+    let last_only = trial.last_only()?;
     trial.rounding = trial.rounding.max(2.0 * trial.noise(&alone)?);
     let masks_hide = trial.masks_hide()?;
     let layout = trial.layout(&alone);
@@ -63,6 +64,7 @@ pub(crate) fn probe(
     };
     let mut rows = trial.rows;
     rows.set(layout, cost);
+    rows.set_last_only(last_only);
     let traits = Traits {
         layout,
         masks_hide,
@@ -108,6 +110,23 @@ impl Trial<'_> {
             noise = differences.fold(noise, f32::max);
         }
         Ok(noise)
+    }
+
+    /// Whether the graph gives one row of logits where two are wanted.
+    fn last_only(&mut self) -> Result<bool, EngineError> {
+        let prompt = PROMPTS[0];
+        self.rows.open(0, ROOM)?;
+        let positions: Vec<_> = (0..prompt.len()).map(position).collect();
+        let new = Append {
+            tokens: (self.embed)(prompt)?,
+            positions: &positions,
+            shown: None,
+            keep: 2,
+            states: false,
+        };
+        let rows = self.rows.append(0, new)?.rows();
+        self.rows.close(0);
+        Ok(rows < 2)
     }
 
     fn layout(&mut self, alone: &[Vec<f32>]) -> Layout {

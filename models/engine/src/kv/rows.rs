@@ -54,6 +54,8 @@ pub(crate) struct Rows {
     per_slab: usize,
     /// Longest sequence.
     context: usize,
+    /// Whether the graph gives logits of the last token alone, however many are wanted.
+    last_only: bool,
     slabs: BTreeMap<u64, Slab>,
     next_slab: u64,
     homes: HashMap<u64, Home>,
@@ -102,6 +104,7 @@ impl Rows {
             cost,
             per_slab: rows.max(1),
             context,
+            last_only: false,
             slabs: BTreeMap::new(),
             next_slab: 0,
             homes: HashMap::new(),
@@ -114,6 +117,15 @@ impl Rows {
 
     pub(crate) fn set(&mut self, layout: Layout, cost: Cost) {
         (self.layout, self.cost) = (layout, cost);
+    }
+
+    /// Whether logits of several tokens cost a run each.
+    pub(crate) fn last_only(&self) -> bool {
+        self.last_only
+    }
+
+    pub(crate) fn set_last_only(&mut self, last_only: bool) {
+        self.last_only = last_only;
     }
 
     /// Tokens that a sequence of `tokens` takes room for.
@@ -201,8 +213,28 @@ impl Rows {
         Ok(())
     }
 
-    /// Adds tokens to `sequence` in one run.
+    /// Adds tokens to `sequence`: in one run, where the graph gives all the logits that are wanted.
     pub(crate) fn append(&mut self, sequence: u64, new: Append<'_>) -> Result<Logits, OrtError> {
+        if !self.last_only || new.keep < 2 {
+            return self.append_at_once(sequence, new);
+        }
+        let count = new.positions.len();
+        let mut rows = Vec::with_capacity(new.keep);
+        let mut from = 0;
+        for to in count + 1 - new.keep.min(count)..=count {
+            let part = Append {
+                tokens: new.tokens.part(from..to, count),
+                positions: &new.positions[from..to],
+                keep: 1,
+                ..new
+            };
+            rows.push(self.append_at_once(sequence, part)?);
+            from = to;
+        }
+        Ok(Logits::joined(&rows))
+    }
+
+    fn append_at_once(&mut self, sequence: u64, new: Append<'_>) -> Result<Logits, OrtError> {
         let home = self.homes.get_mut(&sequence).ok_or_else(|| wrong(sequence))?;
         let Append {
             tokens,
