@@ -55,7 +55,7 @@ async fn ask_a_stopped_worker(harness: &Harness, mark: &str, then: Option<&str>)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_costs_its_ask_and_nothing_else() {
-    let harness = marked("killed", Duration::from_secs(60)).await;
+    let harness = marked("killed", Duration::from_mins(1)).await;
     // The first ask is indexing, the second, whose index is known, reads frames.
     for stage in ["index", "frames"] {
         let status = ask_a_stopped_worker(&harness, "killed", Some("-KILL")).await;

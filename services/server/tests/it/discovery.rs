@@ -106,9 +106,9 @@ async fn both_versions_of_reflection_name_what_is_served_and_health_knows_it() {
         .into_inner()
         .workers;
     assert_eq!(workers.len(), 1);
-    let stats = &workers[0].engines;
+    let engines = &workers[0].engines;
     assert_eq!(
-        (stats.len(), stats[0].preemptions, stats[0].kv_running_bytes),
+        (engines.len(), engines[0].preemptions, engines[0].kv_running_bytes),
         (1, 0, 0)
     );
 }
