@@ -4,11 +4,7 @@
     reason = "several tensors view one allocation, which the safe layer cannot say"
 )]
 
-use std::{
-    alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
-    fmt,
-    ptr::NonNull,
-};
+use std::{fmt, ptr::NonNull};
 
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
@@ -17,9 +13,6 @@ use ort::{
 };
 
 use crate::{Element, OrtError};
-
-/// Vector kernels read whole cache lines.
-const ALIGN: usize = 64;
 
 /// Host memory of fixed size. It begins as zeros, and pages that nobody wrote take no memory.
 ///
@@ -40,23 +33,32 @@ impl Buffer {
     /// `len` zeros.
     ///
     /// # Errors
-    /// [`OrtError::OutOfMemory`] when the size cannot be expressed.
+    /// [`OrtError::OutOfMemory`] when there is no room for it.
     pub fn zeroed(element: Element, len: usize) -> Result<Self, OrtError> {
-        let bytes = len.saturating_mul(element.size());
-        let layout = Self::layout(bytes).ok_or_else(|| OrtError::OutOfMemory {
+        let full = || OrtError::OutOfMemory {
             session: "KV buffer".into(),
-            why: format!("{len} elements are more than memory can have"),
-        })?;
-        // SAFETY: the layout's size is not zero.
-        let data = NonNull::new(unsafe { alloc_zeroed(layout) });
-        let Some(data) = data else {
-            handle_alloc_error(layout)
+            why: format!("{len} elements are more than there is room for"),
         };
+        let bytes = len.checked_mul(element.size()).ok_or_else(full)?;
+        // SAFETY: a new private mapping, which touches nothing else. The allocator would write its zeros at once.
+        let data = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes.max(1),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if data == libc::MAP_FAILED {
+            return Err(full());
+        }
+        // Huge pages would take the room behind each head's tokens, too. Where the advice is not taken, they do.
+        // SAFETY: advice about memory that is ours; it changes no contents.
+        unsafe { libc::madvise(data, bytes.max(1), libc::MADV_NOHUGEPAGE) };
+        let data = NonNull::new(data.cast()).ok_or_else(full)?;
         Ok(Self { data, bytes, element })
-    }
-
-    fn layout(bytes: usize) -> Option<Layout> {
-        Layout::from_size_align(bytes.max(1), ALIGN).ok()
     }
 
     /// Element type.
@@ -130,10 +132,8 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(layout) = Self::layout(self.bytes) {
-            // SAFETY: allocated in `zeroed` with the same layout, freed once.
-            unsafe { dealloc(self.data.as_ptr(), layout) };
-        }
+        // SAFETY: mapped in `zeroed` with the same length, unmapped once.
+        unsafe { libc::munmap(self.data.as_ptr().cast(), self.bytes.max(1)) };
     }
 }
 
