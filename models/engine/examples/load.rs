@@ -147,7 +147,7 @@ fn spans<'t>(trace: &'t [TraceSpan], name: &'t str) -> impl Iterator<Item = &'t 
 fn gap(engine: &Engine) -> Value {
     let long = LONG.min(engine.info().context_tokens - 256);
     let running: Vec<_> = (0..TOGETHER - 1).map(|seed| run(engine, seed, 64, 200)).collect();
-    std::thread::sleep(Duration::from_millis(2000));
+    std::thread::sleep(Duration::from_secs(2));
     let prefill = wait(submit(engine, 77, long, 2));
     let slice = spans(&prefill.trace, "prefill")
         .map(|span| span.duration)
@@ -160,7 +160,7 @@ fn gap(engine: &Engine) -> Value {
         step = step.max(decoded.iter().map(|span| span.duration).max().unwrap_or_default());
         let gaps = decoded
             .windows(2)
-            .map(|pair| pair[1].start + pair[1].duration - pair[0].start - pair[0].duration);
+            .map(|pair| (pair[1].start + pair[1].duration).saturating_sub(pair[0].start + pair[0].duration));
         worst = worst.max(gaps.max().unwrap_or_default());
     }
     json!({
