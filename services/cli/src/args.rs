@@ -146,7 +146,7 @@ pub(crate) struct AskArgs {
     pub(crate) max_frames: Option<u32>,
     #[command(flatten)]
     pub(crate) generation: GenerationArgs,
-    /// Write what the scheduler did when as a Chrome trace (chrome://tracing, Perfetto); in-process asks only.
+    /// Write what the scheduler did when as a Chrome trace (Perfetto shows it); in-process asks only.
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     pub(crate) trace: Option<PathBuf>,
     /// Give up after this long, for example `30s`.
@@ -188,7 +188,7 @@ pub(crate) enum ModelsCommand {
     },
     /// Write a folder with fewer bits per weight, and say what that brings and costs. Needs Python packages.
     ///
-    /// Weights only (MatMulNBits). Dynamic int8, whose answers depend on what else is in a run, is not offered.
+    /// Weights only. Dynamic int8, whose answers depend on what else is in a run, is not offered.
     Quantize {
         /// Model name or folder, with graphs in 32 bits.
         model: String,
