@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
 use bytes::Bytes;
-use reelsight_proto::v1::video_source::Source;
+use reelsight_proto::v1::{AskRequest, Sampling, video_source::Source};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use tonic::{Code, Status};
 
@@ -40,7 +40,12 @@ async fn marked(mark: &'static str, wall: Duration) -> Harness {
 }
 
 /// Asks while the server's worker stands still, and does `then` to it.
-async fn ask_a_stopped_worker(harness: &Harness, mark: &str, then: Option<&str>) -> Status {
+async fn ask_a_stopped_worker(
+    harness: &Harness,
+    mark: &str,
+    request: AskRequest,
+    then: Option<&str>,
+) -> Status {
     let workers = workers_of(mark);
     signal(&workers, "-STOP");
     let ending = async {
@@ -49,16 +54,23 @@ async fn ask_a_stopped_worker(harness: &Harness, mark: &str, then: Option<&str>)
             signal(&workers, end);
         }
     };
-    let (answer, ()) = tokio::join!(harness.ask(about_clip("what?")), ending);
+    let (answer, ()) = tokio::join!(harness.ask(request), ending);
     answer.unwrap_err()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_costs_its_ask_and_nothing_else() {
     let harness = marked("killed", Duration::from_mins(1)).await;
-    // The first ask is indexing, the second, whose index is known, reads frames.
-    for stage in ["index", "frames"] {
-        let status = ask_a_stopped_worker(&harness, "killed", Some("-KILL")).await;
+    // The first ask is indexing; the second, whose index is known, reads frames that no cache has.
+    let other_frames = AskRequest {
+        sampling: Some(Sampling {
+            max_frames: 2,
+            ..Sampling::default()
+        }),
+        ..about_clip("what?")
+    };
+    for (stage, request) in [("index", about_clip("what?")), ("frames", other_frames)] {
+        let status = ask_a_stopped_worker(&harness, "killed", request, Some("-KILL")).await;
         assert_eq!(
             (status.code(), reason(&status).as_str()),
             (Code::Unavailable, "DECODER_CRASHED"),
@@ -75,7 +87,7 @@ async fn a_killed_worker_costs_its_ask_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stands_still_is_not_waited_for() {
     let harness = marked("still", Duration::from_secs(2)).await;
-    let status = ask_a_stopped_worker(&harness, "still", None).await;
+    let status = ask_a_stopped_worker(&harness, "still", about_clip("what?"), None).await;
     assert_eq!(
         (status.code(), reason(&status).as_str()),
         (Code::Unavailable, "DECODER_TIMEOUT"),
