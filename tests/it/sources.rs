@@ -4,12 +4,12 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, SystemTime},
 };
 
-use reelsight_tests::{binary, encode};
+use reelsight_tests::{binary, encode, root, skip};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -38,6 +38,7 @@ fn frames(folder: &TempDir, arguments: &[&str], stdin: Stdio) -> (i32, Value) {
         .args(["--count", "4", "--json"])
         .env("XDG_CACHE_HOME", folder.path().join("cache"))
         .env_remove("REELSIGHT_INDEX_CACHE")
+        .env_remove("REELSIGHT_S3_CONFIG")
         .stdin(stdin)
         .output()
         .unwrap();
@@ -193,4 +194,104 @@ fn a_url_is_fetched_under_the_policy() {
     server.wait().unwrap();
     assert_eq!(refused["error"]["reason"], "SOURCE_BLOCKED_BY_POLICY");
     assert_eq!((code, &fetched["frames"]), (0, &expected["frames"]));
+}
+
+/// moto's S3 with one object in one bucket, put there by boto3, until its standard input ends.
+const BUCKET: &str = "
+import sys, boto3
+from moto.server import ThreadedMotoServer
+answers, sys.stdout = sys.stdout, sys.stderr
+server = ThreadedMotoServer(ip_address='127.0.0.1', port=0)
+server.start()
+_, port = server.get_host_and_port()
+keys = {'aws_access_key_id': 'reader', 'aws_secret_access_key': 'not so secret', 'region_name': 'us-east-1'}
+s3 = boto3.client('s3', endpoint_url=f'http://127.0.0.1:{port}', **keys)
+s3.create_bucket(Bucket='videos')
+s3.upload_file(sys.argv[1], 'videos', 'clips/a b.mp4')
+print(port, file=answers, flush=True)
+sys.stdin.read()
+server.stop()
+";
+
+#[test]
+fn an_object_of_a_bucket_gives_the_frames_of_the_file() {
+    let uri = "s3://videos/clips/a%20b.mp4";
+    let folder = TempDir::new().unwrap();
+    let (code, unknown) = frames(&folder, &[uri], Stdio::null());
+    assert_eq!(
+        (code, &unknown["error"]["reason"]),
+        (3, &"SOURCE_BLOCKED_BY_POLICY".into())
+    );
+    let message = unknown["error"]["message"].as_str().unwrap();
+    assert!(message.contains("--s3-config"), "{message}");
+    let config = folder.path().join("stores.toml");
+    fs::write(&config, "[nas]\nsecret_key = \"hunter2\"\n").unwrap();
+    let config = config.to_str().unwrap();
+    let (code, wrong) = frames(&folder, &[uri, "--s3-config", config], Stdio::null());
+    assert_eq!(
+        (code, &wrong["error"]["reason"]),
+        (3, &"INVALID_S3_CONFIG".into())
+    );
+    assert!(!wrong.to_string().contains("hunter2"), "{wrong}");
+
+    let Some(python) = moto() else {
+        skip(
+            "s3",
+            "no moto in .venv (pip install 'moto[server]'), or beside $MOTO_SERVER",
+        );
+        return;
+    };
+    let clip = clip(&folder, "a.mp4");
+    let expected = file(&folder, &clip, &["--no-index-cache"]);
+    let mut server = Command::new(python)
+        .args(["-c", BUCKET, &clip])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut port = String::new();
+    let mut lines = std::io::BufReader::new(server.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut lines, &mut port).unwrap();
+    let port: u16 = port.trim().parse().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "not so secret\n").unwrap();
+    let stores = format!(
+        "[nas]\nbuckets = [\"videos\"]\nendpoint = \"http://127.0.0.1:{}\"\nallow_http = true\n\
+         access_key = {{ env = \"CARGO_PKG_NAME\" }}\nsecret_key = {{ file = \"{}\" }}\n",
+        port,
+        secret.display()
+    );
+    fs::write(config, stores).unwrap();
+    let (_, refused) = frames(&folder, &[uri, "--s3-config", config], Stdio::null());
+    let open = ["--s3-config", config, "--url-allow", "127.0.0.1"];
+    let (code, fetched) = frames(&folder, &[&[uri], &open[..]].concat(), Stdio::null());
+    let (_, again) = frames(&folder, &[&[uri], &open[..]].concat(), Stdio::null());
+    let (_, none) = frames(
+        &folder,
+        &[&["s3://videos/none.mp4"], &open[..]].concat(),
+        Stdio::null(),
+    );
+    drop(server.stdin.take());
+    server.wait().unwrap();
+    assert_eq!(refused["error"]["reason"], "SOURCE_BLOCKED_BY_POLICY");
+    assert_eq!((code, &fetched["frames"]), (0, &expected["frames"]), "{fetched}");
+    assert!(
+        !is_cached(&fetched) && is_cached(&again),
+        "the index is kept by version"
+    );
+    assert_eq!(none["error"]["reason"], "SOURCE_UNREACHABLE");
+}
+
+/// A Python with moto's server.
+fn moto() -> Option<PathBuf> {
+    let python = match std::env::var_os("MOTO_SERVER") {
+        Some(program) => Path::new(&program).with_file_name("python"),
+        None => root().join(".venv/bin/python"),
+    };
+    let found = Command::new(&python)
+        .args(["-c", "import boto3, moto.server"])
+        .stderr(Stdio::null())
+        .status();
+    found.is_ok_and(|status| status.success()).then_some(python)
 }

@@ -104,6 +104,9 @@ pub(crate) struct ServeArgs {
     /// Certificate authorities (PEM) that https sources may be vouched for by, beside the web's.
     #[arg(long, value_name = "FILE", env = "REELSIGHT_URL_CA")]
     pub(crate) url_ca: Option<PathBuf>,
+    /// File of the S3 stores that `s3://BUCKET/KEY` is read from (README, Frames).
+    #[arg(long, value_name = "FILE", env = "REELSIGHT_S3_CONFIG")]
+    pub(crate) s3_config: Option<PathBuf>,
     /// Decode URLs, uploads and inline videos although this system cannot lock decoders in (see `reelsight doctor`).
     #[arg(long)]
     pub(crate) allow_unsandboxed: bool,
@@ -128,7 +131,7 @@ pub(crate) struct ServeArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct AskArgs {
-    /// Video file, or an http(s) URL.
+    /// Video file, or an http(s) or s3 URL.
     pub(crate) video: String,
     /// The question, in plain words.
     pub(crate) question: String,
@@ -158,6 +161,9 @@ pub(crate) struct AskArgs {
     /// Certificate authorities (PEM) that https sources may be vouched for by, beside the web's.
     #[arg(long, value_name = "FILE", env = "REELSIGHT_URL_CA")]
     pub(crate) url_ca: Option<PathBuf>,
+    /// File of the S3 stores that `s3://BUCKET/KEY` is read from (README, Frames).
+    #[arg(long, value_name = "FILE", env = "REELSIGHT_S3_CONFIG")]
+    pub(crate) s3_config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 }

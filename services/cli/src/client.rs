@@ -19,6 +19,7 @@ use crate::{
     args::AskArgs,
     exit::{Failure, FailureKind},
     serve::LocalService,
+    source::is_url,
 };
 
 /// The contract's limit for one chunk of an upload.
@@ -58,9 +59,8 @@ impl Connection {
     /// Sends the question. A file is named to the service in this process and uploaded to one elsewhere.
     pub(crate) async fn ask(&self, mut ask: AskRequest, args: &AskArgs) -> Result<AskStream, Failure> {
         let video = args.video.as_str();
-        let is_url = video.starts_with("http://") || video.starts_with("https://");
         let source = match self {
-            _ if is_url => Source::Uri(video.to_owned()),
+            _ if is_url(video) => Source::Uri(video.to_owned()),
             Self::Local(_) => Source::ServerPath(file_name(video)),
             Self::Remote(channel) => {
                 let request = timed(upload(ask, Path::new(video)).await?, args);

@@ -3,7 +3,7 @@
 use std::{num::NonZero, path::Path};
 
 use reelsight_engine::{Engine, EngineConfig, KvDisk};
-use reelsight_fetch::CertificateDer;
+use reelsight_fetch::{CertificateDer, S3Stores};
 use reelsight_ort::{Device, OrtError, runtime};
 use reelsight_registry::ModelFolder;
 use reelsight_server::{Server, ServerConfig, ServerError, Services};
@@ -30,6 +30,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
         media_roots: args.media_root,
         url_allow: url_allow(&args.url_allow)?,
         url_authorities: url_authorities(args.url_ca.as_deref())?,
+        s3_stores: s3_stores(args.s3_config.as_deref())?,
         allow_unsandboxed: args.allow_unsandboxed,
         ..ServerConfig::default()
     };
@@ -88,6 +89,7 @@ impl LocalService {
             data_dir: data.path().to_path_buf(),
             url_allow: url_allow(&args.url_allow)?,
             url_authorities: url_authorities(args.url_ca.as_deref())?,
+            s3_stores: s3_stores(args.s3_config.as_deref())?,
             media_roots: Path::new(&args.video)
                 .parent()
                 .map(parent_or_here)
@@ -173,6 +175,19 @@ pub(crate) fn url_authorities(path: Option<&Path>) -> Result<Vec<CertificateDer<
     let Some(path) = path else { return Ok(Vec::new()) };
     reelsight_fetch::authorities_from_pem(path)
         .map_err(|error| Failure::input("INVALID_URL_CA", format!("--url-ca {}: {error}", path.display())))
+}
+
+/// The stores of a file, with their secrets; none without a file.
+pub(crate) fn s3_stores(path: Option<&Path>) -> Result<S3Stores, Failure> {
+    let Some(path) = path else {
+        return Ok(S3Stores::default());
+    };
+    S3Stores::from_file(path).map_err(|error| {
+        Failure::input(
+            "INVALID_S3_CONFIG",
+            format!("--s3-config {}: {error}", path.display()),
+        )
+    })
 }
 
 pub(crate) fn url_allow<T: std::str::FromStr<Err = String>>(texts: &[String]) -> Result<Vec<T>, Failure> {

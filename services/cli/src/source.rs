@@ -1,4 +1,4 @@
-//! What a person names as a video: a file, `-` or a pipe, a URL.
+//! What a person names as a video: a file, `-` or a pipe, a URL, an object of a bucket.
 
 use std::{
     env,
@@ -121,8 +121,9 @@ impl Source {
             .build()?;
         let policy = UrlPolicy::new(serve::url_allow(&args.url_allow)?);
         let authorities = serve::url_authorities(args.url_ca.as_deref())?;
+        let stores = serve::s3_stores(args.s3_config.as_deref())?;
         let resolver = std::sync::Arc::new(SystemResolver);
-        let fetcher = Fetcher::with(policy, FetchLimits::default(), resolver, &authorities);
+        let fetcher = Fetcher::with(policy, FetchLimits::default(), resolver, &authorities).with_s3(stores);
         let (headers, folder) = (SourceHeaders::default(), env::temp_dir());
         let opening = fetcher.open(url, &headers, &folder);
         let remote = runtime.block_on(opening).map_err(|error| {
@@ -175,8 +176,11 @@ impl Source {
     }
 }
 
-fn is_url(name: &str) -> bool {
-    name.starts_with("http://") || name.starts_with("https://")
+/// Whether `name` is fetched rather than opened.
+pub(crate) fn is_url(name: &str) -> bool {
+    ["http://", "https://", "s3://"]
+        .iter()
+        .any(|scheme| name.starts_with(scheme))
 }
 
 /// Where indices are kept; `None` when nobody wants it, or nothing can be written there.

@@ -38,7 +38,9 @@ pub enum FetchError {
         status: u16,
     },
     /// 401 or 403.
-    #[error("the source answers {status}: send credentials in source.request_headers")]
+    #[error(
+        "the source answers {status}: send credentials in source.request_headers, or for s3:// mend those of --s3-config"
+    )]
     Auth {
         /// HTTP status.
         status: u16,

@@ -153,6 +153,12 @@ impl Fetcher {
     ) -> Result<Remote, FetchError> {
         #[cfg(feature = "s3")]
         if uri.starts_with(S3) {
+            if !headers.is_empty() {
+                return Err(FetchError::Invalid {
+                    field: "source.request_headers",
+                    message: "headers are for http and https URLs only".to_owned(),
+                });
+            }
             let opening = crate::s3::open(&self.0, &self.0.stores, uri, folder);
             return self.in_time(opening).await.map(Remote::Ranged);
         }

@@ -66,6 +66,11 @@ impl SourceHeaders {
         Ok(Self(parsed))
     }
 
+    #[cfg(feature = "s3")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn map(&self) -> &HeaderMap {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! http(s) sources under the URL policy.
+//! http(s) sources, and objects of S3 buckets (feature `s3`), under the URL policy.
 //!
 //! Owns: which addresses may be reached ([`UrlPolicy`]), name resolution ([`Resolver`], injectable), the connection to
 //! exactly the address that was checked, redirects (each checked like the first URL), limits, and the temporary file

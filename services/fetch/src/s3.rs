@@ -1,11 +1,13 @@
 //! Objects of S3 buckets, read by ranges through `object_store` over our own client, so that the URL policy, the checked
 //! address and the trusted authorities are the same as for URLs.
 
+mod config;
+
 use std::{
     error::Error as StdError,
-    fmt, fs, io,
+    fmt,
     ops::Range,
-    path::{Path, PathBuf},
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -24,10 +26,8 @@ use object_store::{
     },
     path::Path as Key,
 };
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
-use url::Url;
 
 use crate::{
     BlockSource, FetchError, Ranged,
@@ -35,118 +35,8 @@ use crate::{
     client::{Client, Connection},
 };
 
-/// Where buckets are and what opens them; from the operator, never from a request.
-#[derive(Clone, Default)]
-pub struct S3Stores(Arc<[Store]>);
-
-/// One entry of the configuration.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    /// For people.
-    name: String,
-    /// Buckets that are found here.
-    buckets: Vec<String>,
-    /// Such as `http://127.0.0.1:9000`; Amazon's own when it is missing.
-    endpoint: Option<String>,
-    region: Option<String>,
-    access_key: Secret,
-    secret_key: Secret,
-    session_token: Option<Secret>,
-}
-
-/// A reference to a secret.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Secret {
-    /// The name of an environment variable.
-    Env(String),
-    /// A file, of which the ends are trimmed.
-    File(PathBuf),
-}
-
-impl Secret {
-    fn read(&self) -> io::Result<String> {
-        match self {
-            Self::Env(name) => {
-                std::env::var(name).map_err(|missing| io::Error::other(format!("{name}: {missing}")))
-            }
-            Self::File(path) => fs::read_to_string(path).map(|text| text.trim().to_owned()),
-        }
-    }
-}
-
-/// An entry with its secrets.
-struct Store {
-    name: String,
-    buckets: Vec<String>,
-    endpoint: Option<String>,
-    region: String,
-    access_key: String,
-    secret_key: String,
-    session_token: Option<String>,
-}
-
-impl fmt::Debug for S3Stores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.0.iter().map(|store| &store.name))
-            .finish()
-    }
-}
-
-impl S3Stores {
-    /// Reads a JSON list of stores: `name`, `buckets`, `endpoint`, `region`, and `access_key`, `secret_key` and
-    /// `session_token` as `{"env": "NAME"}` or `{"file": "PATH"}`.
-    ///
-    /// # Errors
-    /// When the file or one of the secrets cannot be read.
-    pub fn from_file(path: &Path) -> io::Result<Self> {
-        let entries: Vec<Entry> = serde_json::from_slice(&fs::read(path)?)?;
-        let open = |entry: Entry| {
-            Ok(Store {
-                access_key: entry.access_key.read()?,
-                secret_key: entry.secret_key.read()?,
-                session_token: entry.session_token.as_ref().map(Secret::read).transpose()?,
-                name: entry.name,
-                buckets: entry.buckets,
-                endpoint: entry.endpoint,
-                region: entry.region.unwrap_or_else(|| "us-east-1".to_owned()),
-            })
-        };
-        entries.into_iter().map(open).collect::<io::Result<_>>().map(Self)
-    }
-
-    /// Checks a URI without touching the network.
-    pub(crate) fn check(&self, uri: &str) -> Result<(), FetchError> {
-        self.find(uri).map(drop)
-    }
-
-    /// The bucket and the key of `uri`, when one of the stores has the bucket.
-    fn find(&self, uri: &str) -> Result<(&Store, String, Key), FetchError> {
-        let invalid = |message: &str| FetchError::Invalid {
-            field: "source.uri",
-            message: message.to_owned(),
-        };
-        let url = Url::parse(uri).map_err(|_malformed| invalid("the URI is malformed: s3://BUCKET/KEY"))?;
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-            return Err(invalid(
-                "credentials and queries in an S3 URI are refused: name a bucket and a key",
-            ));
-        }
-        let bucket = url.host_str().unwrap_or_default().to_owned();
-        let key = Key::from_url_path(url.path())
-            .map_err(|_malformed| invalid("the key of the object is malformed"))?;
-        if bucket.is_empty() || key.as_ref().is_empty() {
-            return Err(invalid("name a bucket and a key: s3://BUCKET/KEY"));
-        }
-        let store = self.0.iter().find(|store| store.buckets.contains(&bucket));
-        let store = store.ok_or_else(|| FetchError::Blocked {
-            what: format!("no store is configured for bucket {bucket}"),
-        })?;
-        Ok((store, bucket, key))
-    }
-}
+pub use config::S3Stores;
+use config::Store;
 
 impl Store {
     fn connect(&self, bucket: &str, client: &Arc<Client>) -> object_store::Result<AmazonS3> {
@@ -166,9 +56,7 @@ impl Store {
             builder = builder.with_token(token);
         }
         if let Some(endpoint) = &self.endpoint {
-            builder = builder
-                .with_allow_http(endpoint.starts_with("http://"))
-                .with_endpoint(endpoint);
+            builder = builder.with_allow_http(self.allow_http).with_endpoint(endpoint);
         }
         builder.build()
     }

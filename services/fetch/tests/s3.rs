@@ -85,10 +85,10 @@ impl Moto {
 fn stores(folder: &Path, port: u16) -> S3Stores {
     let secret = folder.join("secret");
     fs::write(&secret, "not so secret\n").unwrap();
-    let config = folder.join("stores.json");
+    let config = folder.join("stores.toml");
     let text = format!(
-        r#"[{{"name": "local", "buckets": ["videos"], "endpoint": "http://127.0.0.1:{port}",
-            "access_key": {{"env": "CARGO_PKG_NAME"}}, "secret_key": {{"file": "{}"}}}}]"#,
+        "[local]\nbuckets = [\"videos\"]\nendpoint = \"http://127.0.0.1:{port}\"\nallow_http = true\n\
+         access_key = {{ env = \"CARGO_PKG_NAME\" }}\nsecret_key = {{ file = \"{}\" }}\n",
         secret.display()
     );
     fs::write(&config, text).unwrap();
@@ -164,6 +164,11 @@ async fn objects_are_read_by_ranges() {
             "{uri}"
         );
     }
+    let extra = SourceHeaders::parse(&[("x".to_owned(), "y".to_owned())].into()).unwrap();
+    let refused = fetcher
+        .open("s3://videos/a/clip one.mp4", &extra, folder.path())
+        .await;
+    assert!(matches!(refused, Err(FetchError::Invalid { .. })), "{refused:?}");
     // The policy is that of URLs: a loopback endpoint needs the operator's word.
     let strict = Fetcher::new(UrlPolicy::default(), FetchLimits::default()).with_s3(stores);
     let refused = strict

@@ -9,7 +9,7 @@ use std::{
 };
 
 use reelsight_catalog::{SourceLimits, UploadLimits};
-use reelsight_fetch::{CertificateDer, FetchLimits, HostOrCidr, Resolver, SystemResolver};
+use reelsight_fetch::{CertificateDer, FetchLimits, HostOrCidr, Resolver, S3Stores, SystemResolver};
 use reelsight_qa::QaLimits;
 use reelsight_worker::WorkerOptions;
 
@@ -32,6 +32,8 @@ pub struct ServerConfig {
     pub url_allow: Vec<HostOrCidr>,
     /// Certificate authorities that URL sources may be vouched for by, beside the web's.
     pub url_authorities: Vec<CertificateDer<'static>>,
+    /// Buckets that `s3://` sources may name; none by default.
+    pub s3_stores: S3Stores,
     /// Looks names of URL sources up.
     pub resolver: Arc<dyn Resolver>,
     /// Requests of any kind at a time; surplus is refused. Default 512.
@@ -78,6 +80,7 @@ impl Default for ServerConfig {
             media_roots: Vec::new(),
             url_allow: Vec::new(),
             url_authorities: Vec::new(),
+            s3_stores: S3Stores::default(),
             resolver: Arc::new(SystemResolver),
             max_requests: 512,
             max_message_bytes: 8 << 20,

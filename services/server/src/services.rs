@@ -47,7 +47,8 @@ impl Services {
         let (store, pages) = (Store::open(&dir)?, PageTokens::open(&dir)?);
         let policy = UrlPolicy::new(config.url_allow.clone());
         let (limits, resolver) = (config.fetch.clone(), Arc::clone(&config.resolver));
-        let fetcher = Fetcher::with(policy, limits, resolver, &config.url_authorities);
+        let fetcher = Fetcher::with(policy, limits, resolver, &config.url_authorities)
+            .with_s3(config.s3_stores.clone());
         let roots = MediaRoots::new(&config.media_roots).map_err(ServerError::MediaRoot)?;
         let decoders = Decoders {
             refusal: refusal(config, &pool).await?,

@@ -16,7 +16,7 @@ const RULES: [&str; 5] = ["fps", "count", "at", "every_keyframe", "scene"];
 #[derive(Debug, ClapArgs)]
 #[command(group = ArgGroup::new("rule").required(true).args(RULES), after_help = EXAMPLES)]
 pub(crate) struct FramesArgs {
-    /// Video file, http(s) URL, or `-` for standard input.
+    /// Video file, http(s) or s3 URL, or `-` for standard input.
     pub(crate) video: PathBuf,
     #[command(flatten)]
     pub(crate) rule: RuleArgs,
@@ -125,7 +125,7 @@ pub(crate) struct OutputArgs {
 #[derive(Debug, ClapArgs)]
 #[command(group = ArgGroup::new("rule").args(RULES))]
 pub(crate) struct ProbeArgs {
-    /// Video file, http(s) URL, or `-` for standard input.
+    /// Video file, http(s) or s3 URL, or `-` for standard input.
     pub(crate) video: PathBuf,
     /// Print one JSON document.
     #[arg(long)]

@@ -25,6 +25,9 @@ pub(crate) struct SourceArgs {
     /// Certificate authorities (PEM) that https URLs may be vouched for by, beside the web's.
     #[arg(long, value_name = "FILE", env = "REELSIGHT_URL_CA")]
     pub(crate) url_ca: Option<PathBuf>,
+    /// File of the S3 stores that `s3://BUCKET/KEY` is read from (README, Frames).
+    #[arg(long, value_name = "FILE", env = "REELSIGHT_S3_CONFIG")]
+    pub(crate) s3_config: Option<PathBuf>,
     /// Decode on a GPU when a trial on this file shows the same pixels sooner. A GPU is used outside of the sandbox:
     /// for files that you trust.
     #[arg(long, value_enum, default_value_t)]
