@@ -248,33 +248,15 @@ impl Worker {
 
     fn one(&mut self, id: u64, step: impl FnOnce(&mut Ask, &mut Desk<'_>) -> Result<(), EngineError>) {
         let turn = self.steps;
-        let Self {
-            shared,
-            rows,
-            traits,
-            waker,
-            asks,
-            drafts,
-            ..
-        } = self;
+        let (asks, mut desk) = self.desk();
         if let Some(ask) = asks.get_mut(&id) {
             ask.turn = turn;
-            let mut desk = desk(shared, rows, *traits, waker, drafts);
             guarded(ask, &mut desk, step);
         }
     }
 
     fn each(&mut self, mut step: impl FnMut(&mut Ask, &mut Desk<'_>) -> Result<(), EngineError>) {
-        let Self {
-            shared,
-            rows,
-            traits,
-            waker,
-            asks,
-            drafts,
-            ..
-        } = self;
-        let mut desk = desk(shared, rows, *traits, waker, drafts);
+        let (asks, mut desk) = self.desk();
         for ask in asks.values_mut() {
             guarded(ask, &mut desk, &mut step);
         }
@@ -293,7 +275,6 @@ impl Worker {
             }
         }
         let begun = Instant::now();
-        let turn = self.steps;
         let rows = match self.step(ids) {
             Ok(rows) => rows,
             Err(error) => {
@@ -308,24 +289,13 @@ impl Worker {
         self.shared.metrics.decoded(rows.len());
         let batch = rows.len();
         for (id, logits) in rows {
-            self.one(id, |ask, desk| {
-                ask.turn = turn;
-                ask.decoded(&logits, begun, batch, desk)
-            });
+            self.one(id, |ask, desk| ask.decoded(&logits, begun, batch, desk));
         }
     }
 
     /// Runs the pending tokens of `ids`; gives the logits after each.
     fn step(&mut self, ids: &[u64]) -> Result<Vec<(u64, Vec<f32>)>, EngineError> {
-        let Self {
-            shared,
-            rows,
-            traits,
-            waker,
-            asks,
-            drafts,
-            ..
-        } = self;
+        let (asks, desk) = self.desk();
         let pending: Vec<_> = ids
             .iter()
             .filter_map(|id| asks.get(id).and_then(|ask| Some((ask, ask.pending()?))))
@@ -336,33 +306,28 @@ impl Worker {
         let tokens: Vec<u32> = pending.iter().map(|(_, token)| *token).collect();
         // One ask's wish to stop must not stop the others: nobody's control is asked in the middle of a step.
         let control = Control::endless();
-        let desk = desk(shared, rows, *traits, waker, drafts);
         let input = embed(&desk, &tokens, &control)?;
         let next = pending.iter().zip(split(input, tokens.len()));
         let next = next.map(|((ask, _), token)| ask.next(token)).collect();
         let mut logits = Vec::with_capacity(ids.len());
         let run = || desk.rows.decode(next, |id, row| logits.push((id, row.to_vec())));
-        shared.metrics.run(run)?;
+        desk.metrics.run(run)?;
         Ok(logits)
     }
-}
 
-fn desk<'a>(
-    shared: &'a Shared,
-    rows: &'a mut Rows,
-    traits: Traits,
-    waker: &'a Waker,
-    drafts: &'a mut Tenants,
-) -> Desk<'a> {
-    Desk {
-        model: &shared.model,
-        config: &shared.config,
-        rows,
-        traits,
-        store: &shared.store,
-        metrics: &shared.metrics,
-        waker,
-        drafts,
+    /// The asks, and what their steps may use.
+    fn desk(&mut self) -> (&mut BTreeMap<u64, Ask>, Desk<'_>) {
+        let desk = Desk {
+            model: &self.shared.model,
+            config: &self.shared.config,
+            rows: &mut self.rows,
+            traits: self.traits,
+            store: &self.shared.store,
+            metrics: &self.shared.metrics,
+            waker: &self.waker,
+            drafts: &mut self.drafts,
+        };
+        (&mut self.asks, desk)
     }
 }
 
