@@ -12,6 +12,8 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 # --- system packages ------------------------------------------------------------------------------------------------
 packages=(pkg-config gcc g++ clang libclang-dev ffmpeg libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
   python3-venv)
+# Tests of workers that die send signals.
+if [ "$goal" = test ] && ! type -P kill >/dev/null; then packages+=(procps); fi
 if [ "$goal" = test ] && ! command -v npm >/dev/null; then packages+=(nodejs npm); fi
 missing=()
 for package in "${packages[@]}"; do
